@@ -1,0 +1,110 @@
+"""Who acts, and whose students they may see: Actor, Scope, and the one place where row security's scope is set."""
+
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from screening.errors import NotFound
+
+ROLES = frozenset(
+    {
+        "operator",
+        "district_admin",
+        "district_analyst",
+        "duty_officer",
+        "school_admin",
+        "principal",
+        "lead",
+        "counselor",
+        "class_teacher",
+        "privacy_officer",
+        "referral_partner",
+        "staff_member",
+        "auditor",
+        "guardian",
+        "student",
+    }
+)
+SYSTEM_ROLE = "system"
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What a transaction may touch: one district, and all of its schools (None) or only these."""
+
+    district_id: uuid.UUID
+    schools: frozenset[uuid.UUID] | None = None
+
+
+@dataclass(frozen=True)
+class RoleAt:
+    """A role held at one school, or in the whole district when `school_id` is None."""
+
+    role: str
+    school_id: uuid.UUID | None = None
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Somebody who does something: the roles are those in force at this moment, read afresh for each request."""
+
+    account_id: uuid.UUID | None
+    district_id: uuid.UUID
+    staff_id: uuid.UUID | None = None
+    roles: tuple[RoleAt, ...] = ()
+
+    def has(self, *roles: str, school_id: uuid.UUID | None = None) -> bool:
+        """Whether one of these roles is held, at that school or in the whole district."""
+        return any(
+            held.role in roles and (school_id is None or held.school_id is None or held.school_id == school_id)
+            for held in self.roles
+        )
+
+    def schools_as(self, *roles: str) -> frozenset[uuid.UUID] | None:
+        """The schools at which one of these roles is held; None stands for the whole district."""
+        held = [at.school_id for at in self.roles if at.role in roles]
+        if any(school_id is None for school_id in held):
+            return None
+        return frozenset(school_id for school_id in held if school_id is not None)
+
+    def scope_as(self, roles: Iterable[str]) -> Scope:
+        """The scope in which this actor acts under those roles (no role: no school)."""
+        return Scope(self.district_id, self.schools_as(*roles))
+
+    @property
+    def leading_role(self) -> str:
+        return self.roles[0].role if self.roles else "none"
+
+    @property
+    def person(self) -> uuid.UUID:
+        """Who did it, as rows remember it."""
+        found = self.staff_id or self.account_id
+        if found is None:
+            raise NotFound("this is nobody's act")
+        return found
+
+
+def system(district_id: uuid.UUID) -> Actor:
+    """The worker, acting for nobody in a whole district."""
+    return Actor(account_id=None, district_id=district_id, roles=(RoleAt(SYSTEM_ROLE),))
+
+
+def enter(session: Session, scope: Scope) -> None:
+    """Sets the scope that row security tests, for this transaction only. The one place where it is set."""
+    schools = "*" if scope.schools is None else "{" + ",".join(sorted(str(s) for s in scope.schools)) + "}"
+    session.execute(
+        text(
+            "select set_config('screening.district', :district, true), set_config('screening.schools', :schools, true)"
+        ),
+        {"district": str(scope.district_id), "schools": schools},
+    )
+    session.info["scope"] = scope
+
+
+def scope_of(session: Session) -> Scope:
+    """The scope that was entered; an error of ours when none was."""
+    scope: Scope = session.info["scope"]
+    return scope

@@ -1,0 +1,87 @@
+"""Keeping account: one line per act in the act's own transaction, without a lock; codes and pseudonyms only."""
+
+import uuid
+from typing import Any
+
+from sqlalchemy import insert
+from sqlalchemy.orm import Session
+
+from screening import access
+from screening.models import AuditEntry
+
+ACTIONS = frozenset(
+    {
+        "account.created",
+        "alert.acknowledged",
+        "alert.escalated",
+        "alert.raised",
+        "alert.read",
+        "alert.triage_confirmed",
+        "alert.triaged",
+        "answers.corrected",
+        "answers.saved",
+        "answers.submitted",
+        "case.closed",
+        "case.closure_proposed",
+        "case.closure_rejected",
+        "case.noted",
+        "case.opened",
+        "case.read",
+        "concern.raised",
+        "consent.recorded",
+        "coverage.read",
+        "coverage.released",
+        "district.created",
+        "file.erased",
+        "follow_up.done",
+        "follow_up.missed",
+        "follow_up.overdue",
+        "follow_up.planned",
+        "interview.written",
+        "queue.read",
+        "result.appended",
+        "result.read",
+        "role.granted",
+        "role.revoked",
+        "roster.committed",
+        "roster.proposed",
+        "roster.received",
+        "round.closed",
+        "round.created",
+        "round.opened",
+        "round.reds_read",
+        "school.created",
+        "student.exempted",
+        "student.named",
+        "token.issued",
+        "token.revoked",
+        "upload.loaded",
+        "upload.read",
+        "upload.received",
+        "upload.refused",
+    }
+)
+
+
+def record(
+    session: Session, by: access.Actor, action: str, subject: str, subject_id: uuid.UUID | str, **detail: Any
+) -> None:
+    """Adds one line in the session's transaction.
+
+    `action` is one of ACTIONS (ValueError otherwise); `subject` a table's singular noun; `detail` holds codes and
+    counts, never names, answers or free text.
+    """
+    if action not in ACTIONS:
+        raise ValueError(f"{action!r} is not an action that is kept account of")
+    session.execute(
+        insert(AuditEntry.__table__),  # type: ignore[arg-type]
+        {
+            "district_id": access.scope_of(session).district_id,
+            "actor_id": by.account_id,
+            "role": by.leading_role,
+            "action": action,
+            "subject": subject,
+            "subject_id": str(subject_id),
+            "detail": detail,
+        },
+    )

@@ -1,0 +1,677 @@
+"""The whole schema of this floor on one page: districts .. results, the vault, uploads, coverage, audit.
+
+Every tenant table begins its primary key, unique keys and foreign keys with `district_id`, so that a reference
+across districts cannot be written. A table with `school_id` is named work: its row security tests the district
+AND the schools of the scope. `GLOBAL_TABLES` is the closed list of tables that stand outside any district.
+"""
+
+import datetime as dt
+import uuid
+from typing import Any, ClassVar
+
+import sqlalchemy as sa
+from sqlalchemy import (
+    ARRAY,
+    REAL,
+    BigInteger,
+    CheckConstraint,
+    Computed,
+    Date,
+    DateTime,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+GLOBAL_TABLES = frozenset({"districts", "accounts", "tokens", "heartbeats"})
+"""Tables without clinical content that are found by exact id or keyed hash, before any scope can be set."""
+
+DISTRICT_WIDE_TABLES = frozenset({"staff_roles"})
+"""Tables with a `school_id` that are read to find out the scope itself, so only the district stands in their policy."""
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "pk": "pk_%(table_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+        }
+    )
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        str: Text(),
+        bytes: LargeBinary(),
+        dt.datetime: DateTime(timezone=True),
+        dt.date: Date(),
+        uuid.UUID: Uuid(),
+        dict[str, Any]: JSONB(),
+        list[str]: ARRAY(Text()),
+        list[int]: ARRAY(SmallInteger()),
+    }
+
+
+def new_id() -> uuid.UUID:
+    return uuid.uuid4()
+
+
+def tenant(table: str, *columns: str) -> ForeignKeyConstraint:
+    """A reference inside the same district: (district_id, column ..) -> table's (district_id, key ..)."""
+    keys = {"student_id": "id", "school_id": "id", "round_id": "id"}
+    remote = [keys.get(c, c) if table in _KEYED_BY_ID else c for c in columns]
+    if table in _KEYED_BY_ID and len(columns) == 1:
+        remote = ["id"]
+    return ForeignKeyConstraint(["district_id", *columns], [f"{table}.district_id", *(f"{table}.{r}" for r in remote)])
+
+
+def of_district() -> ForeignKeyConstraint:
+    return ForeignKeyConstraint(["district_id"], ["districts.id"])
+
+
+_KEYED_BY_ID = frozenset(
+    {
+        "schools",
+        "staff",
+        "students",
+        "rounds",
+        "rule_sets",
+        "stored_files",
+        "uploads",
+        "rosters",
+        "alerts",
+        "cases",
+    }
+)
+
+
+class Tenant(Base):
+    """Whatever belongs to one district. Only tables that refer to no other tenant table name `districts` itself."""
+
+    __abstract__ = True
+    district_id: Mapped[uuid.UUID] = mapped_column(primary_key=True, sort_order=-3)
+
+
+class Row(Tenant):
+    """A tenant's row that has an id of its own."""
+
+    __abstract__ = True
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id, sort_order=-2)
+
+
+# -- outside any district -----------------------------------------------------------------------------
+
+
+class District(Base):
+    __tablename__ = "districts"
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)
+    code: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str]
+    wrapped_key: Mapped[bytes]
+    created_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
+
+
+class Account(Base):
+    """Who can sign in. The address is kept as a keyed hash; the person stands in `staff`."""
+
+    __tablename__ = "accounts"
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)
+    district_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("districts.id"))
+    email_hash: Mapped[bytes] = mapped_column(unique=True)
+    created_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
+    disabled_at: Mapped[dt.datetime | None]
+
+
+class Token(Base):
+    """A bearer token: kept as a keyed hash, bound to one account, ends on its own."""
+
+    __tablename__ = "tokens"
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)
+    token_hash: Mapped[bytes] = mapped_column(unique=True)
+    account_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("accounts.id"))
+    created_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[dt.datetime]
+    revoked_at: Mapped[dt.datetime | None]
+
+
+class Heartbeat(Base):
+    """When each part of the worker last came round: how silence is noticed."""
+
+    __tablename__ = "heartbeats"
+    name: Mapped[str] = mapped_column(primary_key=True)
+    beat_at: Mapped[dt.datetime]
+    problem: Mapped[str | None]
+
+
+# -- schools and the people who work there ------------------------------------------------------------
+
+
+class School(Row):
+    __tablename__ = "schools"
+    __table_args__ = (
+        of_district(),
+        UniqueConstraint("district_id", "code"),
+    )
+    code: Mapped[str]
+    name: Mapped[str]
+    calendar: Mapped[str] = mapped_column(server_default="district")
+
+
+class CalendarDay(Tenant):
+    """An exception to Monday-Friday: a holiday, or a weekend day that is taught."""
+
+    __tablename__ = "calendar_days"
+    __table_args__ = (of_district(),)
+    calendar: Mapped[str] = mapped_column(primary_key=True)
+    day: Mapped[dt.date] = mapped_column(primary_key=True)
+    is_school_day: Mapped[bool]
+
+
+class Staff(Row):
+    __tablename__ = "staff"
+    __table_args__ = (
+        of_district(),
+        UniqueConstraint("district_id", "account_id"),
+    )
+    account_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("accounts.id"))
+    sealed: Mapped[bytes]
+    created_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
+
+
+class StaffRole(Row):
+    """A role at one school, or in the whole district when `school_id` is null."""
+
+    __tablename__ = "staff_roles"
+    __table_args__ = (tenant("staff", "staff_id"), tenant("schools", "school_id"))
+    staff_id: Mapped[uuid.UUID]
+    role: Mapped[str]
+    school_id: Mapped[uuid.UUID | None]
+    since_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
+    until_at: Mapped[dt.datetime | None]
+
+
+# -- students, the vault, enrollment, consent ---------------------------------------------------------
+
+
+class Student(Row):
+    """A pseudonym: what screening needs to know, and nothing that names the child."""
+
+    __tablename__ = "students"
+    __table_args__ = (
+        tenant("schools", "school_id"),
+        Index(None, "district_id", "school_id"),
+        CheckConstraint("sex in ('f', 'm', 'x')", name="sex"),
+    )
+    school_id: Mapped[uuid.UUID]
+    sex: Mapped[str] = mapped_column(server_default="x")
+    born_month: Mapped[dt.date | None]
+    created_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
+
+
+class Identity(Tenant):
+    """The vault: name, number, birth date and phone of one student, sealed under that student's own key."""
+
+    __tablename__ = "identities"
+    __table_args__ = (tenant("students", "student_id"),)
+    student_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    school_id: Mapped[uuid.UUID]
+    wrapped_key: Mapped[bytes]
+    sealed: Mapped[bytes]
+    name_hash: Mapped[bytes]
+
+
+class SpecialGroup(Row):
+    """Membership of a special group, kept apart from both the vault and the answers."""
+
+    __tablename__ = "special_groups"
+    __table_args__ = (
+        tenant("students", "student_id"),
+        Index(None, "district_id", "student_id"),
+    )
+    student_id: Mapped[uuid.UUID]
+    school_id: Mapped[uuid.UUID]
+    group_code: Mapped[str]
+    since_on: Mapped[dt.date]
+    until_on: Mapped[dt.date | None]
+
+
+class Enrollment(Row):
+    """A student's span at a school, in a grade and a class, under the number that school gave."""
+
+    __tablename__ = "enrollments"
+    __table_args__ = (
+        tenant("students", "student_id"),
+        tenant("schools", "school_id"),
+        Index(
+            "uq_enrollments_current",
+            "district_id",
+            "student_id",
+            unique=True,
+            postgresql_where="until_on is null",
+        ),
+        Index(
+            "uq_enrollments_number",
+            "district_id",
+            "number_hash",
+            "school_id",
+            unique=True,
+            postgresql_where="until_on is null",
+        ),
+    )
+    student_id: Mapped[uuid.UUID]
+    school_id: Mapped[uuid.UUID]
+    grade: Mapped[int] = mapped_column(SmallInteger)
+    class_name: Mapped[str] = mapped_column(server_default="")
+    number_hash: Mapped[bytes]
+    since_on: Mapped[dt.date]
+    until_on: Mapped[dt.date | None]
+
+
+class Consent(Row):
+    """One decision by one person; the latest by each giver is the one in force."""
+
+    __tablename__ = "consents"
+    __table_args__ = (
+        tenant("students", "student_id"),
+        Index(None, "district_id", "student_id", "given_by", "decided_at"),
+        CheckConstraint("decision in ('granted', 'declined', 'withdrawn')", name="decision"),
+        CheckConstraint("given_by in ('guardian', 'student')", name="given_by"),
+    )
+    student_id: Mapped[uuid.UUID]
+    school_id: Mapped[uuid.UUID]
+    decision: Mapped[str]
+    given_by: Mapped[str]
+    notice_version: Mapped[str]
+    channel: Mapped[str]
+    decided_at: Mapped[dt.datetime]
+    recorded_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
+    recorded_by: Mapped[uuid.UUID | None]
+
+
+# -- files, rosters, uploads --------------------------------------------------------------------------
+
+
+class StoredFile(Row):
+    """A file as it was handed in, sealed under the district's key; erased some days after it was answered."""
+
+    __tablename__ = "stored_files"
+    __table_args__ = (
+        of_district(),
+        Index(None, "district_id", "erase_at"),
+    )
+    school_id: Mapped[uuid.UUID | None]
+    sealed_name: Mapped[bytes]
+    digest: Mapped[bytes]
+    byte_count: Mapped[int] = mapped_column(BigInteger)
+    received_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
+    erase_at: Mapped[dt.datetime | None]
+
+
+class FileChunk(Tenant):
+    __tablename__ = "file_chunks"
+    __table_args__ = (tenant("stored_files", "file_id"),)
+    file_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    school_id: Mapped[uuid.UUID | None]
+    sealed: Mapped[bytes]
+
+
+class Roster(Row):
+    """A list of students: read into a proposal, which a person commits."""
+
+    __tablename__ = "rosters"
+    __table_args__ = (
+        tenant("stored_files", "file_id"),
+        CheckConstraint("state in ('received', 'proposed', 'committed', 'refused')", name="state"),
+        Index("ix_rosters_waiting", "district_id", postgresql_where="state = 'received'"),
+    )
+    school_id: Mapped[uuid.UUID | None]
+    file_id: Mapped[uuid.UUID]
+    state: Mapped[str] = mapped_column(server_default="received")
+    column_map: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
+    counts: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
+    attempts: Mapped[int] = mapped_column(server_default="0")
+    received_by: Mapped[uuid.UUID | None]
+    received_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
+    committed_by: Mapped[uuid.UUID | None]
+    committed_at: Mapped[dt.datetime | None]
+
+
+class RosterRow(Tenant):
+    """One row of a proposal; what it says stays sealed until it is committed."""
+
+    __tablename__ = "roster_rows"
+    __table_args__ = (
+        tenant("rosters", "roster_id"),
+        CheckConstraint("change in ('new', 'changed', 'moved', 'same', 'refused')", name="change"),
+    )
+    roster_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    row_number: Mapped[int] = mapped_column(primary_key=True)
+    school_id: Mapped[uuid.UUID | None]
+    change: Mapped[str]
+    student_id: Mapped[uuid.UUID | None]
+    sealed: Mapped[bytes]
+
+
+class Upload(Row):
+    """A file of answers for a round, from `received` to its receipt."""
+
+    __tablename__ = "uploads"
+    __table_args__ = (
+        tenant("rounds", "round_id"),
+        tenant("stored_files", "file_id"),
+        CheckConstraint("state in ('received', 'loaded', 'refused')", name="state"),
+        Index("ix_uploads_waiting", "district_id", "received_at", postgresql_where="state = 'received'"),
+        Index("ix_uploads_digest", "district_id", "round_id", "digest"),
+    )
+    round_id: Mapped[uuid.UUID]
+    school_id: Mapped[uuid.UUID | None]
+    file_id: Mapped[uuid.UUID]
+    digest: Mapped[bytes]
+    """Keyed hash of the bytes, the column map and the options: the same work has the same digest."""
+    state: Mapped[str] = mapped_column(server_default="received")
+    is_dry_run: Mapped[bool] = mapped_column(server_default="false")
+    is_correction: Mapped[bool] = mapped_column(server_default="false")
+    column_map: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
+    progress: Mapped[float] = mapped_column(REAL, server_default="0")
+    failures: Mapped[int] = mapped_column(server_default="0")
+    interruptions: Mapped[int] = mapped_column(server_default="0")
+    receipt: Mapped[dict[str, Any] | None]
+    received_by: Mapped[uuid.UUID | None]
+    received_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
+    finished_at: Mapped[dt.datetime | None]
+
+
+class UploadProblem(Tenant):
+    __tablename__ = "upload_problems"
+    __table_args__ = (tenant("uploads", "upload_id"),)
+    upload_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    school_id: Mapped[uuid.UUID | None]
+    sheet: Mapped[str | None]
+    row_number: Mapped[int | None]
+    column_name: Mapped[str | None]
+    code: Mapped[str]
+    message: Mapped[str]
+
+
+# -- rules, rounds, assignments -----------------------------------------------------------------------
+
+
+class Definition(Tenant):
+    """The exact text of an instrument or a policy as it was used, so that a result can be re-derived years later."""
+
+    __tablename__ = "definitions"
+    __table_args__ = (
+        of_district(),
+        CheckConstraint("kind in ('instrument', 'policy')", name="kind"),
+    )
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    code: Mapped[str]
+    version: Mapped[str]
+    body: Mapped[str]
+
+
+class RuleSet(Row):
+    """One policy and the instruments it is used with, frozen."""
+
+    __tablename__ = "rule_sets"
+    __table_args__ = (
+        ForeignKeyConstraint(["district_id", "policy_digest"], ["definitions.district_id", "definitions.digest"]),
+        UniqueConstraint("district_id", "digest"),
+    )
+    digest: Mapped[str]
+    policy_digest: Mapped[str]
+    instruments: Mapped[dict[str, Any]]
+    """Instrument code -> digest of its definition, in the order of the battery."""
+    engine: Mapped[str]
+
+
+class Round(Row):
+    __tablename__ = "rounds"
+    __table_args__ = (
+        tenant("rule_sets", "rule_set_id"),
+        CheckConstraint("state in ('planned', 'open', 'closed')", name="state"),
+        CheckConstraint("opens_at < closes_at", name="window"),
+        Index("ix_rounds_due", "district_id", "state", postgresql_where="state <> 'closed'"),
+    )
+    name: Mapped[str]
+    rule_set_id: Mapped[uuid.UUID]
+    grades: Mapped[list[int]]
+    opens_at: Mapped[dt.datetime]
+    closes_at: Mapped[dt.datetime]
+    state: Mapped[str] = mapped_column(server_default="planned")
+    is_historical: Mapped[bool] = mapped_column(server_default="false")
+    created_by: Mapped[uuid.UUID | None]
+    created_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
+
+
+class RoundInstrument(Tenant):
+    """An instrument of a round and who may fill it in."""
+
+    __tablename__ = "round_instruments"
+    __table_args__ = (tenant("rounds", "round_id"),)
+    round_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    instrument: Mapped[str] = mapped_column(primary_key=True)
+    position: Mapped[int] = mapped_column(SmallInteger)
+    informants: Mapped[list[str]]
+
+
+class Opening(Tenant):
+    """One school's part of a round."""
+
+    __tablename__ = "openings"
+    __table_args__ = (
+        tenant("rounds", "round_id"),
+        tenant("schools", "school_id"),
+        CheckConstraint("state in ('planned', 'open', 'closed')", name="state"),
+    )
+    round_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    school_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    opens_at: Mapped[dt.datetime]
+    closes_at: Mapped[dt.datetime]
+    state: Mapped[str] = mapped_column(server_default="planned")
+
+
+class Assignment(Tenant):
+    """A student's (and informant's) place in a round, with school, grade and class as they were on that day."""
+
+    __tablename__ = "assignments"
+    __table_args__ = (
+        tenant("rounds", "round_id"),
+        tenant("students", "student_id"),
+        UniqueConstraint("district_id", "id"),
+        Index(None, "district_id", "round_id", "school_id"),
+        Index(None, "district_id", "student_id"),
+    )
+    round_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    student_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    informant: Mapped[str] = mapped_column(primary_key=True)
+    id: Mapped[uuid.UUID] = mapped_column(default=new_id, server_default=func.gen_random_uuid())
+    school_id: Mapped[uuid.UUID]
+    grade: Mapped[int] = mapped_column(SmallInteger)
+    class_name: Mapped[str] = mapped_column(server_default="")
+    exempt_reason: Mapped[str | None]
+    exempted_by: Mapped[uuid.UUID | None]
+    created_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
+
+
+class Draft(Tenant):
+    """Answers saved page by page before the form is submitted."""
+
+    __tablename__ = "drafts"
+    __table_args__ = (
+        ForeignKeyConstraint(["district_id", "assignment_id"], ["assignments.district_id", "assignments.id"]),
+    )
+    assignment_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    instrument: Mapped[str] = mapped_column(primary_key=True)
+    school_id: Mapped[uuid.UUID]
+    answers: Mapped[list[int]]
+    saved_at: Mapped[dt.datetime]
+
+
+class SafetyAnswer(Tenant):
+    """A critical answer that was given on an unfinished form; it stays when the answer is changed afterwards."""
+
+    __tablename__ = "safety_answers"
+    __table_args__ = (
+        ForeignKeyConstraint(["district_id", "assignment_id"], ["assignments.district_id", "assignments.id"]),
+    )
+    assignment_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    item: Mapped[str] = mapped_column(primary_key=True)
+    answer: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
+    school_id: Mapped[uuid.UUID]
+    instrument: Mapped[str]
+    answered_at: Mapped[dt.datetime]
+
+
+# -- answers and results ------------------------------------------------------------------------------
+
+
+class Administration(Tenant):
+    """One instrument, filled in once: the answers in the definition's order, and what they score.
+
+    A correction is a further revision by a named person; a retest is a further attempt. Nothing is overwritten.
+    """
+
+    __tablename__ = "administrations"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["district_id", "round_id", "student_id", "informant"],
+            [
+                "assignments.district_id",
+                "assignments.round_id",
+                "assignments.student_id",
+                "assignments.informant",
+            ],
+        ),
+        tenant("round_instruments", "round_id", "instrument"),
+    )
+    round_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    student_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    informant: Mapped[str] = mapped_column(primary_key=True)
+    instrument: Mapped[str] = mapped_column(primary_key=True)
+    attempt: Mapped[int] = mapped_column(SmallInteger, primary_key=True, server_default="1")
+    revision: Mapped[int] = mapped_column(SmallInteger, primary_key=True, server_default="1")
+    school_id: Mapped[uuid.UUID]
+    answers: Mapped[list[int]]
+    status: Mapped[str]
+    missing_count: Mapped[int] = mapped_column(SmallInteger)
+    scores: Mapped[list[float | None]] = mapped_column(ARRAY(REAL))
+    """One number per scale, in the definition's order; null where the scale could not be scored."""
+    upload_id: Mapped[uuid.UUID | None]
+    recorded_by: Mapped[uuid.UUID | None]
+    recorded_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
+
+
+class Result(Tenant):
+    """A student's round in sum. Append-only: the highest revision stands, and holds the inputs it was decided from."""
+
+    __tablename__ = "results"
+    __table_args__ = (
+        tenant("students", "student_id"),
+        tenant("rounds", "round_id"),
+        tenant("rule_sets", "rule_set_id"),
+        CheckConstraint("tier between 0 and 3", name="tier"),
+        CheckConstraint("validity in ('valid', 'suspect', 'invalid')", name="validity"),
+        Index(None, "district_id", "student_id", "recorded_at"),
+    )
+    round_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    student_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    revision: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
+    school_id: Mapped[uuid.UUID]
+    tier: Mapped[int] = mapped_column(SmallInteger)
+    validity: Mapped[str]
+    reasons: Mapped[list[str]]
+    """The ids of the policy's rules that were met; the tier is the highest of theirs."""
+    forms: Mapped[list[str]]
+    """The administrations it was decided from: instrument/informant/attempt/revision."""
+    prior_tier: Mapped[int] = mapped_column(SmallInteger)
+    """The highest tier of this student's other rounds in the policy's look-back, as it was then."""
+    age: Mapped[int | None] = mapped_column(SmallInteger)
+    rule_set_id: Mapped[uuid.UUID]
+    upload_id: Mapped[uuid.UUID | None]
+    recorded_by: Mapped[uuid.UUID | None]
+    recorded_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
+
+
+# -- coverage -----------------------------------------------------------------------------------------
+
+
+class CoverageSummary(Tenant):
+    """Counts of one round, school, grade and sex; recounted for a touched school, never counted up."""
+
+    __tablename__ = "coverage_summaries"
+    __table_args__ = (tenant("rounds", "round_id"), tenant("schools", "school_id"))
+    round_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    school_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    grade: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
+    sex: Mapped[str] = mapped_column(primary_key=True)
+    enrolled: Mapped[int]
+    exempt: Mapped[int]
+    consented: Mapped[int]
+    declined: Mapped[int]
+    invited: Mapped[int]
+    submitted: Mapped[int]
+    valid: Mapped[int]
+    suspect: Mapped[int]
+    invalid: Mapped[int]
+    tier_none: Mapped[int]
+    tier_yellow: Mapped[int]
+    tier_orange: Mapped[int]
+    tier_red: Mapped[int]
+    eligible: Mapped[int] = mapped_column(Computed("enrolled - exempt"))
+    counted_at: Mapped[dt.datetime]
+
+
+class CoverageRelease(Tenant):
+    """Statistics as they were released on a date: what statistics doors serve, and all they serve."""
+
+    __tablename__ = "coverage_releases"
+    __table_args__ = (tenant("rounds", "round_id"),)
+    round_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    released_on: Mapped[dt.date] = mapped_column(primary_key=True)
+    tables: Mapped[dict[str, Any]]
+    released_by: Mapped[uuid.UUID | None]
+    released_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
+
+
+# -- keeping account ----------------------------------------------------------------------------------
+
+
+class IdempotencyKey(Tenant):
+    """The first answer to a keyed request: enough to answer it again under today's rights."""
+
+    __tablename__ = "idempotency_keys"
+    __table_args__ = (of_district(),)
+    account_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    request_digest: Mapped[bytes]
+    status: Mapped[int]
+    location: Mapped[str]
+    created_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
+
+
+class AuditEntry(Tenant):
+    """One line of account: who did what to which pseudonym; codes only, never content. Append-only by grant."""
+
+    __tablename__ = "audit_entries"
+    id: Mapped[int] = mapped_column(BigInteger, sa.Identity(always=True), primary_key=True)
+    at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
+    actor_id: Mapped[uuid.UUID | None]
+    role: Mapped[str]
+    action: Mapped[str]
+    subject: Mapped[str]
+    subject_id: Mapped[str]
+    detail: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
