@@ -9,6 +9,7 @@ import atexit
 import contextlib
 import fcntl
 import functools
+import hashlib
 import importlib.util
 import json
 import logging
@@ -111,7 +112,10 @@ def start(home: Path, *, settings: Mapping[str, str] | None = None, patience: fl
 
 @contextlib.contextmanager
 def temporary(settings: Mapping[str, str] | None = None) -> Iterator["Server"]:
-    """A server in a short folder of its own that is gone afterwards, for tests and measurements."""
+    """A server in a short folder of its own that is gone afterwards, for tests and measurements.
+
+    It keeps the product's settings, fsync too, unless `settings` says otherwise.
+    """
     _sweep_abandoned()
     folder = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=_short_folder()))
     try:
@@ -298,7 +302,7 @@ class _Places:
 
     @classmethod
     def under(cls, home: Path) -> "_Places":
-        home = home.absolute()
+        home = home.resolve()  # one spelling: processes are found again by it
         places = cls(
             home=home,
             own=home / "pg",
@@ -559,7 +563,8 @@ def _token() -> str:
 
 
 def _configure(places: _Places, account: pwd.struct_passwd | None, given: Mapping[str, str]) -> None:
-    settings = _SETTINGS | {"unix_socket_directories": str(places.socket)} | dict(given)
+    settings = _SETTINGS | dict(given)
+    settings |= {"unix_socket_directories": str(places.socket), "cluster_name": _cluster_name(places.data)}
     lines = "".join(f"{name} = '{_quoted(value)}'\n" for name, value in settings.items())
     for name, text in (("postgresql.conf", lines), ("pg_hba.conf", _ACCESS)):
         aside = places.data / f"{name}.{_token()}"
@@ -663,48 +668,52 @@ def _adopt(places: _Places, superuser_url: str, *, patience: float) -> bool:
             _shut_down(places.data, quickly=True)
             break
         time.sleep(0.02)
-    _clear_remains(places.data)
+    _clear_remains(places)
     return False
 
 
-def _clear_remains(data: Path) -> None:
-    if not (data / "postmaster.pid").exists():
+def _clear_remains(places: _Places) -> None:
+    left = [places.data / "postmaster.pid", places.socket / _SOCKET, places.socket / f"{_SOCKET}.lock"]
+    if not any(os.path.lexists(path) for path in left):
         return
-    remains = _processes(data)
+    title = f"postgres: {_cluster_name(places.data)}: "
+    remains = [process for process in psutil.process_iter() if " ".join(_command(process)).startswith(title)]
     for process in remains:  # backends of a killed postmaster block a new start until they end
         with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(signal.SIGQUIT)
     for process in psutil.wait_procs(remains, timeout=5)[1]:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    # The process id in it may be anybody's by now (ids start anew in a container), which PostgreSQL cannot tell.
-    (data / "postmaster.pid").unlink(missing_ok=True)
+    # The process id in these may be a zombie's or anybody's by now (ids start anew in a container); PostgreSQL
+    # cannot tell and would refuse to start.
+    for path in left:
+        path.unlink(missing_ok=True)
 
 
-def _processes(data: Path) -> list[psutil.Process]:
-    return [process for process in psutil.process_iter() if _works_in(process, data)]
+def _cluster_name(data: Path) -> str:
+    """A name for this data folder that its processes carry in their titles, by which they are found again."""
+    return f"screening-{hashlib.sha256(os.fsencode(data)).hexdigest()[:16]}"
 
 
-def _works_in(process: psutil.Process, data: Path) -> bool:
-    """Whether a live process is PostgreSQL at work in this data folder, its working directory."""
+def _command(process: psutil.Process) -> list[str]:
+    # Command lines may be read of every user's process; a working directory only with a right that root lacks
+    # in most containers. A zombie has none.
     try:
-        return (
-            process.name().startswith("postgres")
-            and process.status() != psutil.STATUS_ZOMBIE
-            and Path(process.cwd()).samefile(data)
-        )
-    except (psutil.Error, OSError):
-        return False
+        return list(process.cmdline())
+    except psutil.Error:
+        return []
 
 
 def _running_postmaster(data: Path) -> int | None:
     pid = _postmaster_state(data)[0]
-    if pid is None:
-        return None
+    return pid if pid is not None and _is_postmaster(pid, data) else None
+
+
+def _is_postmaster(pid: int, data: Path) -> bool:
     try:
-        return pid if _works_in(psutil.Process(pid), data) else None
+        return _command(psutil.Process(pid))[-2:] == ["-D", str(data)]
     except psutil.NoSuchProcess:
-        return None
+        return False
 
 
 def _postmaster_state(data: Path) -> tuple[int | None, str]:
@@ -729,23 +738,16 @@ def _shut_down(data: Path, *, quickly: bool) -> None:
     pid = _running_postmaster(data)
     if pid is None:
         return
-    process = psutil.Process(pid)
     for how, seconds in ((signal.SIGINT, 60), (signal.SIGQUIT, 5), (signal.SIGKILL, 5)):
         if quickly and how == signal.SIGINT:
             continue
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.send_signal(how)
-        if _ended(process, data, within=seconds):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, how)
+        deadline = time.monotonic() + seconds
+        while _is_postmaster(pid, data) and time.monotonic() < deadline:
+            time.sleep(0.005)
+        if not _is_postmaster(pid, data):
             return
-
-
-def _ended(process: psutil.Process, data: Path, *, within: float) -> bool:
-    deadline = time.monotonic() + within
-    while _works_in(process, data):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.005)
-    return True
 
 
 # --- temporary servers -------------------------------------------------------------------------------------

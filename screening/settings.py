@@ -108,9 +108,9 @@ class _Reading:
         self.problems: list[str] = []
 
     def settings(self) -> Settings:
-        environment: Environment = "production"
-        if self._choice("SCREENING_ENV", ("development", "production"), "development") == "development":
-            environment = "development"
+        environment: Environment = "development"
+        if self._choice("SCREENING_ENV", ("development", "production"), "development") == "production":
+            environment = "production"
         home = self._home()
         locale: Locale = "en" if self._choice("SCREENING_LOCALE", ("zh_CN", "en"), "zh_CN") == "en" else "zh_CN"
         key_file, backup_target = self._text("SCREENING_MASTER_KEY_FILE"), self._text("SCREENING_BACKUP_TARGET")
