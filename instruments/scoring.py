@@ -1,0 +1,519 @@
+"""Frame of answers in, frame of scores out: recode, reverse, missing rule, bands, cut-offs, critical items.
+
+Every scale made of items is one whole number per row, its key: each blank adds the scale's width, each answer its
+score. The key therefore holds the number of blanks and the raw sum apart from each other, and what they mean is
+looked up in a table that `scale_score` fills by the published rule, a rule on two plain numbers. The same
+expressions score one row and millions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from typing import TypeVar
+
+import polars as pl
+
+from instruments.definition import (
+    Band,
+    BandScheme,
+    CriticalItem,
+    CutOff,
+    Derived,
+    Instrument,
+    Item,
+    ItemCondition,
+    Scale,
+    ScaleCondition,
+    has_whole_scores,
+    holds,
+    is_whole,
+)
+
+STATUS = pl.Enum(["scored", "prorated", "scored_blanks_as_0", "not_scorable", "invalid", "out_of_range"])
+"""scored: no blank in the primary scale. prorated and scored_blanks_as_0: blanks were dealt with by the rule.
+not_scorable: too many for it. invalid: the form is void (its numbers stand when a validity scale says so, and are
+null when too many blanks do). out_of_range: a code that does not exist, and no number from this form."""
+
+_CHUNK_ROWS = 131_072  # small enough that a chunk's columns stay in the processor's cache
+_LONGEST_INT16 = 32_767
+_Limited = TypeVar("_Limited", BandScheme, CutOff, Derived, CriticalItem)
+
+
+def score(answers: pl.DataFrame, instrument: Instrument, form: str | None = None) -> pl.DataFrame:
+    """Scores one form per row.
+
+    `answers` has one column of whole numbers per scored item, named by item id (phq9_1 ..), null for a blank; other
+    columns are ignored, and an optional item may be absent. Returns a frame of the same height and row order with
+    exactly the columns of `score_columns`: status (`STATUS`), n_missing and n_answered (Int16), each scale (Int16, or
+    Float64 where scores are no whole numbers), its bands (Enum, low to high), cut-offs, derived and validity rules
+    (Boolean, null where the scale has no score), critical items (Boolean, never null). A blank is never read as 0
+    unless the definition says so. Raises ValueError naming every column that is missing or holds no whole numbers.
+    """
+    plan = _plan(instrument, instrument.form_name(form))
+    items = _item_columns(answers, plan)
+    if items.height <= _CHUNK_ROWS:
+        return _run(items, plan)
+    return pl.concat(
+        [_run(items.slice(start, _CHUNK_ROWS), plan) for start in range(0, items.height, _CHUNK_ROWS)],
+        rechunk=True,
+    )
+
+
+def score_one(answers: Mapping[str, int | None], instrument: Instrument, form: str | None = None) -> dict[str, object]:
+    """Scores one form, by the same path as `score`.
+
+    `answers` maps item id to code; an id that is absent or None is a blank. Returns the columns of `score` by name,
+    status and bands as text. Raises ValueError for an unknown item or an answer that is no whole number.
+    """
+    plan = _plan(instrument, instrument.form_name(form))
+    known = {item.id for item in instrument.items}
+    unknown = [name for name in answers if name not in known]
+    if unknown:
+        raise ValueError(f"{instrument.code} has no item {', '.join(map(str, unknown))}")
+    wrong = [name for name, code in answers.items() if code is not None and type(code) is not int]
+    if wrong:
+        raise ValueError(f"not a whole number: {', '.join(f'{name}={answers[name]!r}' for name in wrong)}")
+    row = pl.DataFrame(
+        [pl.Series(name, [_within_int64(answers.get(name))], dtype=pl.Int64) for name in plan.items], orient="col"
+    )
+    return _run(row, plan).row(0, named=True)
+
+
+def expressions(
+    instrument: Instrument, form: str | None = None, column: Callable[[str], str] | None = None
+) -> list[pl.Expr]:
+    """The columns of `score` as expressions on integer item columns, for use inside a caller's own lazy query.
+
+    `column` says what the column of an item id is called (default: the id). Use them in a LAZY select: they share
+    most of their work, which only the lazy engine's elimination of common subexpressions finds. Every item that
+    `item_columns` lists must be present.
+    """
+    name = instrument.form_name(form)
+    return list(_inline(instrument, name)) if column is None else _build(instrument, name, _Inline(column)).outputs
+
+
+def item_columns(instrument: Instrument, form: str | None = None) -> list[str]:
+    """Ids of the items that scoring reads: all scored items, and the optional ones that some scale uses."""
+    return list(_plan(instrument, instrument.form_name(form)).items)
+
+
+def score_columns(instrument: Instrument, form: str | None = None) -> list[str]:
+    """Names of the columns that `score` returns for this form, in order."""
+    return list(_plan(instrument, instrument.form_name(form)).columns)
+
+
+def scale_score(scale: Scale, n_blank: int, raw: int) -> int | Fraction | None:
+    """The score of a scale made of items: `raw` is the sum over the answered items, `n_blank` of them are blank.
+
+    None where the missing rule gives no score. Whole-number results are rounded half up; a mean is exact. The limit of
+    blank_as_zero concerns the whole form and is not applied here.
+    """
+    n_items = len(scale.items)
+    if n_blank > scale.missing.max_blank(n_items):
+        return None
+    answered = n_items if scale.missing.kind == "blank_as_zero" else n_items - n_blank
+    if answered == 0:
+        return None
+    if scale.method == "mean":
+        return Fraction(raw, answered)
+    return raw if answered == n_items else (2 * raw * n_items + answered) // (2 * answered)
+
+
+@dataclass(frozen=True, slots=True)
+class _Built:
+    steps: list[list[pl.Expr]]
+    outputs: list[pl.Expr]
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    items: tuple[str, ...]
+    optional: tuple[str, ...]
+    steps: tuple[list[pl.Expr], ...]
+    outputs: list[pl.Expr]
+    columns: tuple[str, ...]
+
+
+class _Staged:
+    """Keeps shared values as columns of an earlier step, so that each is computed once without any optimizer."""
+
+    def __init__(self) -> None:
+        self.steps: list[list[pl.Expr]] = []
+
+    def item(self, item_id: str) -> pl.Expr:
+        return pl.col(item_id)
+
+    def keep(self, step: int, name: str, value: pl.Expr) -> pl.Expr:
+        while len(self.steps) <= step:
+            self.steps.append([])
+        self.steps[step].append(value.alias(f"·{name}"))
+        return pl.col(f"·{name}")
+
+
+class _Inline:
+    """Leaves shared values where they are used."""
+
+    def __init__(self, column: Callable[[str], str]) -> None:
+        self._column = column
+        self.steps: list[list[pl.Expr]] = []
+
+    def item(self, item_id: str) -> pl.Expr:
+        return pl.col(self._column(item_id))
+
+    def keep(self, step: int, name: str, value: pl.Expr) -> pl.Expr:
+        return value
+
+
+@lru_cache(maxsize=512)
+def _plan(instrument: Instrument, form: str) -> _Plan:
+    built = _build(instrument, form, _Staged())
+    scored = {item.id for item in instrument.scored_items}
+    used = _used_items(instrument)
+    return _Plan(
+        items=used,
+        optional=tuple(name for name in used if name not in scored),
+        steps=tuple(step for step in built.steps if step),
+        outputs=built.outputs,
+        columns=tuple(output.meta.output_name() for output in built.outputs),
+    )
+
+
+@lru_cache(maxsize=512)
+def _inline(instrument: Instrument, form: str) -> tuple[pl.Expr, ...]:
+    return tuple(_build(instrument, form, _Inline(str)).outputs)
+
+
+def _run(items: pl.DataFrame, plan: _Plan) -> pl.DataFrame:
+    for step in plan.steps:
+        items = items.with_columns(step)
+    return items.select(plan.outputs)
+
+
+def _item_columns(answers: pl.DataFrame, plan: _Plan) -> pl.DataFrame:
+    """Only the items that scoring reads, every one a column of whole numbers."""
+    schema = answers.schema
+    problems = [f"{name} is missing" for name in plan.items if name not in schema and name not in plan.optional]
+    chosen: list[pl.Expr] = []
+    for name in plan.items:
+        kind = schema.get(name, pl.Null())
+        if kind == pl.Null:
+            chosen.append(pl.lit(None, pl.Int8).alias(name))
+        elif kind.is_integer():
+            chosen.append(pl.col(name))
+        else:
+            problems.append(f"{name} holds {kind}, not whole numbers")
+    if problems:
+        raise ValueError("cannot score: " + "; ".join(problems))
+    # with_columns keeps the height even where every item column is a literal blank.
+    return answers.with_columns(chosen).select(plan.items)
+
+
+def _within_int64(code: int | None) -> int | None:
+    return code if code is None or -(2**63) <= code < 2**63 else -(2**63)
+
+
+def _used_items(instrument: Instrument) -> tuple[str, ...]:
+    wanted = {item.id for item in instrument.scored_items}
+    wanted |= {name for scale in instrument.scales for name in scale.items}
+    wanted |= {critical.item for critical in instrument.critical_items}
+    for derived in instrument.derived:
+        wanted |= {name for c in derived.all_of if isinstance(c, ItemCondition) for name in c.any_of}
+    for item in instrument.items:
+        if item.id in wanted and item.asked_if:
+            wanted |= set(item.asked_if.any_of)
+    return tuple(item.id for item in instrument.items if item.id in wanted)
+
+
+def _build(instrument: Instrument, form: str, shared: _Staged | _Inline) -> _Built:
+    outputs = _Builder(instrument, form, shared).outputs()
+    return _Built(shared.steps, outputs)
+
+
+class _Builder:
+    """Turns one instrument and form into expressions.
+
+    Shared values come in steps, each reading only the steps before it: 0 which codes are unknown, 1 keys read from
+    items, 2 keys added up from other keys, 3 scores. The outputs read them all.
+    """
+
+    def __init__(self, instrument: Instrument, form: str, shared: _Staged | _Inline) -> None:
+        self.instrument = instrument
+        self.form = form
+        self.shared = shared
+        used = [instrument.item(name) for name in _used_items(instrument)]
+        scores = [score for item in used for score in item.codes.values()]
+        self.lowest = min(scores)
+        self.span = max(scores) - self.lowest
+        # One width for all scales, so that the key of a total is the sum of its parts' keys.
+        self.width = self.span * len(used) + 1
+        self.key_type = pl.Int16 if len(used) * self.width <= _LONGEST_INT16 else pl.Int32
+        self.unknown = {item.id: shared.keep(0, f"unknown_{item.id}", self._is_unknown(item)) for item in used}
+        self.keys: dict[frozenset[str], pl.Expr] = {}
+        for scale in sorted((s for s in instrument.scales if s.items), key=lambda s: len(s.items)):
+            if scale.method != "count":
+                self._key(scale.items)
+        scored = tuple(item.id for item in instrument.scored_items)
+        self.n_missing = self._key(scored) // self.width
+        any_unknown = pl.any_horizontal(self.unknown[name] for name in scored).fill_null(False)
+        self.is_out_of_range = shared.keep(1, "out_of_range", any_unknown)
+        self.scale_keys = {scale.id: self._scale_key(scale) for scale in instrument.scales if scale.items}
+        self.scores: dict[str, pl.Expr] = {}
+        for scale in instrument.scales:
+            value = self._score(scale)
+            # A scale made of scales reads their column, which the same step is only making.
+            self.scores[scale.id] = shared.keep(3, f"score_{scale.id}", value) if scale.items else value
+
+    def outputs(self) -> list[pl.Expr]:
+        instrument = self.instrument
+        n_answered = self._n_answered()
+        found = [self._status().alias("status"), self.n_missing.cast(pl.Int16).alias("n_missing")]
+        for scale in instrument.scales:
+            found.append(self.scores[scale.id].alias(scale.id))
+            for scheme in self._here(instrument.band_schemes):
+                if scale.id in scheme.bands:
+                    name = f"{scale.id}_band" if scheme.is_primary else f"{scale.id}_band__{scheme.name}"
+                    found.append(self._band(scale, scheme).alias(name))
+        for cut_off in self._here(instrument.cut_offs):
+            found.append(_compare(self.scores[cut_off.scale], cut_off.op, cut_off.value).alias(cut_off.name))
+        for derived in self._here(instrument.derived):
+            found.append(self._derived(derived).alias(derived.name))
+        for rule in instrument.validity_rules:
+            found.append(_compare(self.scores[rule.scale], rule.op, rule.value).alias(rule.name))
+        criticals = self._here(instrument.critical_items)
+        for critical in criticals:
+            met = self._meets(critical.item, critical.op, critical.value)
+            found.append(met.fill_null(False).alias(f"critical_{critical.id}"))
+        found.append(self._critical_blank(criticals, n_answered).alias("critical_blank"))
+        found.append(n_answered.cast(pl.Int16).alias("n_answered"))
+        return found
+
+    def _here(self, things: Iterable[_Limited]) -> list[_Limited]:
+        return [thing for thing in things if not thing.forms or self.form in thing.forms]
+
+    def _is_unknown(self, item: Item) -> pl.Expr:
+        """True for a code that the item does not have, null for a blank."""
+        return ~_is_among(self.shared.item(item.id), sorted(item.codes))
+
+    def _item_score(self, item: Item) -> pl.Expr:
+        """The item's score less the lowest of all, null where it is blank.
+
+        An unknown code stands as a known one, only to keep the key inside its table: that row gets no number. An
+        optional item's unknown code is a blank.
+        """
+        code = self.shared.item(item.id)
+        codes = sorted(item.codes)
+        stand_in = codes[0] if item.is_scored else None
+        known = pl.when(self.unknown[item.id]).then(stand_in).otherwise(code).cast(self.key_type)
+        line = _as_line(item.codes)
+        if line is None:
+            table = [item.codes.get(c, 0) - self.lowest for c in range(codes[0], codes[-1] + 1)]
+            score = pl.lit(pl.Series(table, dtype=self.key_type)).gather((known - codes[0]).cast(pl.UInt32))
+        else:
+            factor, shift = line[0], line[1] - self.lowest
+            score = known if factor == 1 else known * factor
+            score = score + shift if shift else score
+        if item.asked_if is None:
+            return score
+        floor = pl.lit(min(item.codes.values()) - self.lowest, self.key_type)
+        return pl.when(code.is_null() & ~self._may_be_asked(item)).then(floor).otherwise(score)
+
+    def _may_be_asked(self, item: Item) -> pl.Expr:
+        """False only where earlier answers rule the item out; a blank among them rules nothing out."""
+        condition = item.asked_if
+        if condition is None:
+            return pl.lit(True)
+        possible = (self._meets(name, condition.op, condition.value).fill_null(True) for name in condition.any_of)
+        return pl.sum_horizontal(p.cast(pl.Int16) for p in possible) >= condition.at_least
+
+    def _meets(self, item_id: str, op: str, value: int) -> pl.Expr:
+        """Whether the item's score meets the condition: null for a blank, false for an unknown code."""
+        codes = self.instrument.item(item_id).codes
+        meeting = sorted(code for code, score in codes.items() if holds(score, op, value))
+        return _is_among(self.shared.item(item_id), meeting)
+
+    def _key(self, items: Iterable[str]) -> pl.Expr:
+        """One key per set of items. Keys of smaller sets that fill it without overlap are added up, not read again."""
+        wanted = frozenset(items)
+        if wanted not in self.keys:
+            name = f"key_{len(self.keys)}"
+            parts = _tiling(wanted, self.keys)
+            if parts:
+                added = pl.sum_horizontal(self.keys[part] for part in parts)
+                self.keys[wanted] = self.shared.keep(2, name, added)
+            else:
+                scores = [self._item_score(self.instrument.item(item)) for item in sorted(wanted)]
+                self.keys[wanted] = self.shared.keep(1, name, self._packed(scores))
+        return self.keys[wanted]
+
+    def _packed(self, scores: Iterable[pl.Expr]) -> pl.Expr:
+        return pl.sum_horizontal(score.fill_null(self.width) for score in scores)
+
+    def _scale_key(self, scale: Scale) -> pl.Expr:
+        if scale.method != "count":
+            return self._key(scale.items)
+        reached = [self._meets(item, ">=", scale.thresholds[item]).cast(self.key_type) for item in scale.items]
+        return self.shared.keep(1, f"count_{scale.id}", self._packed(reached))
+
+    def _table(self, scale: Scale) -> list[int | Fraction | None]:
+        """The scale's score by key, from no blank and nothing endorsed to all blank."""
+        n_items = len(scale.items)
+        lowest, span = (0, 1) if scale.method == "count" else (self.lowest, self.span)
+        table: list[int | Fraction | None] = [None] * (n_items * self.width + 1)
+        for n_blank in range(n_items + 1):
+            answered = n_items - n_blank
+            for above in range(answered * span + 1):
+                table[n_blank * self.width + above] = scale_score(scale, n_blank, above + lowest * answered)
+        return table
+
+    def _score(self, scale: Scale) -> pl.Expr:
+        kind = pl.Int16 if has_whole_scores(self.instrument, scale.id) else pl.Float64
+        if scale.method == "linear":
+            part = self.scores[scale.of[0]]
+            factor, shift = (int(scale.multiply), int(scale.add)) if kind == pl.Int16 else (scale.multiply, scale.add)
+            return (part.cast(kind) * factor + shift).cast(kind)
+        if scale.of:
+            return pl.sum_horizontal([self.scores[part].cast(kind) for part in scale.of], ignore_nulls=False)
+        key = self.scale_keys[scale.id]
+        n_items = len(scale.items)
+        max_blank = scale.missing.max_blank(n_items)
+        has_score = ~self.is_out_of_range
+        if max_blank < n_items:
+            has_score &= key < (max_blank + 1) * self.width
+        if scale.missing.kind == "blank_as_zero" and scale.missing.limit is not None:
+            has_score &= self.n_missing < scale.missing.limit
+        if max_blank == 0 and scale.method != "mean":
+            score = key + self.lowest * n_items if scale.method == "sum" and self.lowest else key
+            return pl.when(has_score).then(score.cast(kind))
+        # 0 stands where the table has no score; a key that lands there is masked out or has none answered.
+        filled = [0 if s is None else float(s) if kind == pl.Float64 else int(s) for s in self._table(scale)]
+        return pl.when(has_score & self._any_answer(scale)).then(pl.lit(pl.Series(filled, dtype=kind)).gather(key))
+
+    def _any_answer(self, scale: Scale) -> pl.Expr:
+        """All blank has no score, but where blanks count 0 and nothing limits them, it is 0."""
+        n_items = len(scale.items)
+        if scale.missing.kind == "blank_as_zero":
+            return pl.lit(True)
+        return self.scale_keys[scale.id] < n_items * self.width
+
+    def _band(self, scale: Scale, scheme: BandScheme) -> pl.Expr:
+        bands = scheme.bands[scale.id]
+        kind = pl.Enum([band.name for band in bands])
+        score = self.scores[scale.id]
+        if scale.id in self.scale_keys:
+            names = [None if s is None else _band_name(bands, s) for s in self._table(scale)]
+            filled = pl.Series([name or bands[0].name for name in names], dtype=kind)
+            return pl.when(score.is_not_null()).then(pl.lit(filled).gather(self.scale_keys[scale.id]))
+        cases = [(score.is_null(), pl.lit(None, kind))]
+        cases += [(score >= band.low, pl.lit(band.name, kind)) for band in reversed(bands)]
+        return _first_of(cases, pl.lit(bands[0].name, kind))
+
+    def _status(self) -> pl.Expr:
+        primary = self.instrument.scale(self.instrument.primary_scale)
+        leaves = list(self._leaves(primary))
+        limits = [s.missing.limit for s in leaves if s.missing.kind == "blank_as_zero" and s.missing.limit]
+        tolerant = {s.missing.kind for s in leaves} - {"none"}
+        cases = [(self.is_out_of_range, "out_of_range")]
+        if limits:
+            cases.append((self.n_missing >= min(limits), "invalid"))
+        for rule in self.instrument.validity_rules:
+            if rule.verdict == "invalid":
+                cases.append((_compare(self.scores[rule.scale], rule.op, rule.value), "invalid"))
+        cases.append((self.scores[primary.id].is_null(), "not_scorable"))
+        if tolerant:
+            has_blank = self._key(item for leaf in leaves for item in leaf.items) >= self.width
+            cases.append((has_blank, "scored_blanks_as_0" if tolerant == {"blank_as_zero"} else "prorated"))
+        return _first_of([(case, pl.lit(word, STATUS)) for case, word in cases], pl.lit("scored", STATUS))
+
+    def _leaves(self, scale: Scale) -> Iterator[Scale]:
+        """The scales made of items that a scale rests on."""
+        if scale.items:
+            yield scale
+        for part in scale.of:
+            yield from self._leaves(self.instrument.scale(part))
+
+    def _n_answered(self) -> pl.Expr:
+        scored = self.instrument.scored_items
+        if any(item.asked_if for item in scored):
+            return pl.sum_horizontal(self.shared.item(item.id).is_not_null().cast(pl.Int16) for item in scored)
+        return len(scored) - self.n_missing
+
+    def _derived(self, derived: Derived) -> pl.Expr:
+        conditions = [self._condition(condition) for condition in derived.all_of]
+        is_known = pl.all_horizontal(~self.is_out_of_range, *(c.is_not_null() for c in conditions))
+        return pl.when(is_known).then(pl.all_horizontal(conditions))
+
+    def _condition(self, condition: ItemCondition | ScaleCondition) -> pl.Expr:
+        if isinstance(condition, ScaleCondition):
+            return _compare(self.scores[condition.scale], condition.op, condition.value)
+        met = [self._meets(name, condition.op, condition.value) for name in condition.any_of]
+        if condition.is_blank_counted:
+            met = [m.fill_null(True) for m in met]
+        if condition.at_least == 1:
+            return pl.any_horizontal(met)
+        surely = pl.sum_horizontal(m.fill_null(False).cast(pl.Int16) for m in met) >= condition.at_least
+        possibly = pl.sum_horizontal(m.fill_null(True).cast(pl.Int16) for m in met) >= condition.at_least
+        return pl.when(surely).then(True).when(~possibly).then(False)
+
+    def _critical_blank(self, criticals: list[CriticalItem], n_answered: pl.Expr) -> pl.Expr:
+        if not criticals:
+            return pl.lit(False)
+        names = dict.fromkeys(critical.item for critical in criticals)
+        items = [self.instrument.item(name) for name in names]
+        blank = [self.shared.item(i.id).is_null() & (self._may_be_asked(i) if i.asked_if else True) for i in items]
+        return pl.any_horizontal(blank) & (n_answered >= 1)
+
+
+def _first_of(cases: list[tuple[pl.Expr, pl.Expr]], otherwise: pl.Expr) -> pl.Expr:
+    """The value of the first case that holds; a case that is unknown does not."""
+    chosen = otherwise
+    for case, value in reversed(cases):
+        chosen = pl.when(case).then(value).otherwise(chosen)
+    return chosen
+
+
+def _is_among(code: pl.Expr, codes: list[int]) -> pl.Expr:
+    """Whether the code is one of `codes` (sorted); null for a blank."""
+    if codes and codes[-1] - codes[0] == len(codes) - 1:
+        return (code >= codes[0]) & (code <= codes[-1])
+    return code.is_in(codes)
+
+
+def _as_line(codes: Mapping[int, int]) -> tuple[int, int] | None:
+    """(factor, shift) when every score is factor * code + shift over codes without a hole, else None."""
+    (first, low), *rest = sorted(codes.items())
+    factor = rest[0][1] - low
+    is_line = all(score == low + factor * (code - first) for code, score in rest)
+    has_hole = max(codes) - min(codes) != len(codes) - 1
+    return None if has_hole or not is_line else (factor, low - factor * first)
+
+
+def _tiling(wanted: frozenset[str], sets: Iterable[frozenset[str]]) -> list[frozenset[str]]:
+    """Sets without overlap that together are `wanted`, or none."""
+    chosen: list[frozenset[str]] = []
+    for candidate in sorted((s for s in sets if s < wanted), key=len, reverse=True):
+        if not any(candidate & other for other in chosen):
+            chosen.append(candidate)
+    return chosen if frozenset().union(*chosen) == wanted else []
+
+
+def _band_name(bands: tuple[Band, ...], score: int | Fraction) -> str:
+    reached = [band.name for band in bands if score >= band.low]
+    return reached[-1] if reached else bands[0].name
+
+
+def _compare(score: pl.Expr, op: str, value: float) -> pl.Expr:
+    limit = int(value) if is_whole(value) else value
+    match op:
+        case ">=":
+            return score >= limit
+        case ">":
+            return score > limit
+        case "<=":
+            return score <= limit
+        case "<":
+            return score < limit
+        case _:
+            return score == limit
