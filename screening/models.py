@@ -458,14 +458,14 @@ class Round(Row):
 
 
 class RoundInstrument(Tenant):
-    """An instrument of a round and who may fill it in."""
+    """An instrument of a round, and the forms of it (self, youth, parent, teacher) that are asked for."""
 
     __tablename__ = "round_instruments"
     __table_args__ = (tenant("rounds", "round_id"),)
     round_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
     instrument: Mapped[str] = mapped_column(primary_key=True)
     position: Mapped[int] = mapped_column(SmallInteger)
-    informants: Mapped[list[str]]
+    forms: Mapped[list[str]]
 
 
 class Opening(Tenant):
@@ -585,7 +585,8 @@ class Result(Tenant):
         tenant("rule_sets", "rule_set_id"),
         CheckConstraint("tier between 0 and 3", name="tier"),
         CheckConstraint("validity in ('valid', 'suspect', 'invalid')", name="validity"),
-        Index(None, "district_id", "student_id", "recorded_at"),
+        Index(None, "district_id", "student_id"),
+        Index("ix_results_recorded", "recorded_at", postgresql_using="brin"),
     )
     round_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
     student_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)

@@ -830,19 +830,15 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("district_id", "round_id", "student_id", "revision", name=op.f("pk_results")),
     )
-    op.create_index(
-        op.f("ix_results_district_id_student_id_recorded_at"),
-        "results",
-        ["district_id", "student_id", "recorded_at"],
-        unique=False,
-    )
+    op.create_index(op.f("ix_results_district_id_student_id"), "results", ["district_id", "student_id"], unique=False)
+    op.create_index("ix_results_recorded", "results", ["recorded_at"], unique=False, postgresql_using="brin")
     op.create_table(
         "round_instruments",
         sa.Column("district_id", sa.Uuid(), nullable=False),
         sa.Column("round_id", sa.Uuid(), nullable=False),
         sa.Column("instrument", sa.Text(), nullable=False),
         sa.Column("position", sa.SmallInteger(), nullable=False),
-        sa.Column("informants", sa.ARRAY(sa.Text()), nullable=False),
+        sa.Column("forms", sa.ARRAY(sa.Text()), nullable=False),
         sa.ForeignKeyConstraint(
             ["district_id", "round_id"],
             ["rounds.district_id", "rounds.id"],
@@ -1148,7 +1144,8 @@ def downgrade() -> None:
     op.drop_index("ix_uploads_digest", table_name="uploads")
     op.drop_table("uploads")
     op.drop_table("round_instruments")
-    op.drop_index(op.f("ix_results_district_id_student_id_recorded_at"), table_name="results")
+    op.drop_index("ix_results_recorded", table_name="results", postgresql_using="brin")
+    op.drop_index(op.f("ix_results_district_id_student_id"), table_name="results")
     op.drop_table("results")
     op.drop_table("openings")
     op.drop_index(op.f("ix_interviews_district_id_case_id"), table_name="interviews")
