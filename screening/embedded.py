@@ -275,7 +275,7 @@ class Server:
             self._bring_up(_account(self.places))
         except (CannotStart, OSError, psycopg.Error, psutil.Error) as error:
             log.error("embedded server not restarted yet: %s", type(error).__name__)
-            self._stopping.wait(1)
+            self._stopping.wait(0.2)
             return False
         log.warning("embedded server restarted")
         return True

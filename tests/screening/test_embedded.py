@@ -22,12 +22,6 @@ from screening import embedded
 from screening.embedded import CannotStart, Server
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    with embedded.temporary() as running:
-        yield running
-
-
 @pytest.fixture
 def home() -> Iterator[Path]:
     """A short folder that nobody uses yet; pytest's own are too long for a socket on some systems."""
