@@ -7,6 +7,7 @@ import pytest
 
 from screening import embedded, migration
 from screening.db import Database
+from tests.cast import Cast, assemble
 
 MASTER_KEY = bytes(range(32))
 
@@ -57,3 +58,9 @@ def is_storm() -> bool:
 def share(is_storm: bool) -> Callable[[int], int]:
     """How many rounds of a long check to take."""
     return lambda whole: whole if is_storm else max(1, whole // 10)
+
+
+@pytest.fixture
+def cast(database: Database) -> Cast:
+    """The people we know, in a district of this test's own."""
+    return assemble(database)

@@ -1,0 +1,160 @@
+"""The vault: name, number, birth date and phone of a student, sealed under that student's own key.
+
+Everything else in the house knows a pseudonym. The student's key is wrapped by the district's, whose key is wrapped
+by the master's; row ids are bound in, so that a sealed value copied to another student does not open.
+"""
+
+import datetime as dt
+import hmac
+import json
+import unicodedata
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy.orm import Session
+
+from screening import sealing
+from screening.models import Identity
+
+ROWS_AT_ONCE = 2_000
+IDS_AT_ONCE = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Who a pseudonym is. `number` is the student number as the school writes it."""
+
+    name: str
+    number: str
+    born_on: dt.date | None = None
+    phone: str | None = None
+
+    def __repr__(self) -> str:
+        return "Person(sealed)"
+
+
+def enter(session: Session, student_id: uuid.UUID, school_id: uuid.UUID, person: Person) -> None:
+    """Puts one student into the vault. The student's row must stand already."""
+    enter_many(session, [(student_id, school_id, person)])
+
+
+def enter_many(session: Session, rows: Iterable[tuple[uuid.UUID, uuid.UUID, Person]]) -> None:
+    """Puts many (student id, school id, person) into the vault, each under a fresh key of its own."""
+    keys = sealing.keys(session)
+    waiting = iter(rows)
+    while batch := list(islice(waiting, ROWS_AT_ONCE)):
+        session.execute(insert(Identity.__table__), [_row(keys, *entry) for entry in batch])  # type: ignore[arg-type]
+
+
+def replace_many(session: Session, rows: Iterable[tuple[uuid.UUID, uuid.UUID, Person]]) -> None:
+    """Seals what is now known of many (student id, school id, person) anew, under fresh keys."""
+    keys = sealing.keys(session)
+    table = Identity.__table__
+    statement = (
+        update(table)  # type: ignore[arg-type]
+        .where(table.c.district_id == keys.district_id, table.c.student_id == bindparam("of_student"))
+        .values({name: bindparam(f"to_{name}") for name in ("school_id", "wrapped_key", "sealed", "name_hash")})
+    )
+    waiting = iter(rows)
+    while batch := list(islice(waiting, ROWS_AT_ONCE)):
+        made = (_row(keys, *entry) for entry in batch)
+        session.execute(
+            statement,
+            [
+                {
+                    "of_student": row["student_id"],
+                    "to_school_id": row["school_id"],
+                    "to_wrapped_key": row["wrapped_key"],
+                    "to_sealed": row["sealed"],
+                    "to_name_hash": row["name_hash"],
+                }
+                for row in made
+            ],
+        )
+
+
+def people(session: Session, student_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Person]:
+    """The persons behind these pseudonyms, as far as the session's scope reaches; others are left out.
+
+    Raises sealing.CannotOpen for a row that was changed or copied, or under another master key.
+    """
+    keys = sealing.keys(session)
+    wanted = list(dict.fromkeys(student_ids))
+    found: dict[uuid.UUID, Person] = {}
+    for start in range(0, len(wanted), IDS_AT_ONCE):
+        rows = session.execute(
+            select(Identity.student_id, Identity.wrapped_key, Identity.sealed).where(
+                Identity.district_id == keys.district_id,
+                Identity.student_id.in_(wanted[start : start + IDS_AT_ONCE]),
+            )
+        )
+        for student_id, wrapped_key, sealed in rows:
+            found[student_id] = _open(keys, student_id, wrapped_key, sealed)
+    return found
+
+
+def names(session: Session, student_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, str]:
+    """The names behind these pseudonyms, as far as the session's scope reaches."""
+    return {student_id: person.name for student_id, person in people(session, student_ids).items()}
+
+
+def normal_name(name: str) -> str:
+    """A name as it is compared: full-width letters made plain, without spaces, without case."""
+    return "".join(unicodedata.normalize("NFKC", name).split()).casefold()
+
+
+def name_hash(keys: sealing.Keys, name: str) -> bytes:
+    """Finds a name again without keeping it; equal for names that differ in width, spaces or case only."""
+    return keys.lookup(normal_name(name), "name")
+
+
+def normal_number(number: str) -> str:
+    """A student number as it is compared: full-width digits made plain, without spaces around it."""
+    return unicodedata.normalize("NFKC", number).strip()
+
+
+def number_hash(keys: sealing.Keys, number: str) -> bytes:
+    """Finds a student number again without keeping it."""
+    return keys.lookup(normal_number(number), "number")
+
+
+def number_hashes(keys: sealing.Keys, numbers: Sequence[str]) -> list[bytes]:
+    """`number_hash` of a whole column, in its order: a million in about a second."""
+    key = keys.lookup_key("number")
+    digest, normal, size = hmac.digest, normal_number, sealing.LOOKUP_BYTES
+    return [
+        # ASCII text is its own NFKC form, and a file's numbers nearly all are ASCII
+        digest(key, (number.strip() if number.isascii() else normal(number)).encode(), "sha256")[:size]
+        for number in numbers
+    ]
+
+
+def _row(keys: sealing.Keys, student_id: uuid.UUID, school_id: uuid.UUID, person: Person) -> Mapping[str, Any]:
+    key = sealing.new_key()
+    return {
+        "district_id": keys.district_id,
+        "student_id": student_id,
+        "school_id": school_id,
+        "wrapped_key": keys.seal(key, f"student/{student_id}"),
+        "sealed": sealing.seal(key, _to_json(person), f"student/{student_id}"),
+        "name_hash": name_hash(keys, person.name),
+    }
+
+
+def _open(keys: sealing.Keys, student_id: uuid.UUID, wrapped_key: bytes, sealed: bytes) -> Person:
+    key = keys.open(wrapped_key, f"student/{student_id}")
+    return _from_json(sealing.unseal(key, sealed, f"student/{student_id}"))
+
+
+def _to_json(person: Person) -> bytes:
+    born_on = person.born_on.isoformat() if person.born_on else None
+    return json.dumps([person.name, person.number, born_on, person.phone], ensure_ascii=False).encode()
+
+
+def _from_json(plain: bytes) -> Person:
+    name, number, born_on, phone = json.loads(plain)
+    return Person(name, number, dt.date.fromisoformat(born_on) if born_on else None, phone)
