@@ -508,9 +508,11 @@ def _inconsistencies(policy: Policy) -> Iterator[str]:
         spans = (clock.acknowledge, clock.acknowledge_off_hours, clock.see, clock.follow_up)
         if name not in ("yellow", "orange") and any(span.unit == "school day" for span in spans):
             yield f"clocks.{name}: red and self-harm run day and night, not in school days"
+        if clock.follow_up.unit == "school day":
+            yield f"clocks.{name}.follow_up: is promised in calendar days"
     if policy.closure.second_person_from > TIERS.index("orange"):
         yield "closure.second_person_from: orange and red always need a second person"
     if not policy.closure.reasons:
         yield "closure.reasons: there is none"
-    if not policy.ladder:
-        yield "ladder: there is no rung"
+    if not policy.ladder or policy.ladder[0].share != 0:
+        yield "ladder[0]: the first role hears at once (at_percent = 0)"

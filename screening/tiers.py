@@ -125,16 +125,16 @@ def _block(code: str, who: str, frame: pl.DataFrame, instruments: Mapping[str, I
 
 def _beside(wide: pl.DataFrame, frame: pl.DataFrame, signals: Sequence[pl.Expr], block: _Block) -> pl.DataFrame:
     """The form's signals beside the students: row by row where the keys are the same, else joined by key."""
-    key = frame.get_column("key")
-    if key.len() == wide.height and key.equals(wide.get_column("key")):
-        return wide.hstack(frame.select(signals))
-    found = frame.select("key", *signals)
-    if key.is_duplicated().any():
+    found, keys = frame.select("key", *signals), wide.get_column("key")
+    if not found.get_column("key").equals(keys):
+        found = found.sort("key")
+    if found.get_column("key").equals(keys):
+        return wide.hstack(found.drop("key"))
+    if found.get_column("key").n_unique() < found.height:
         found = found.group_by("key").agg(pl.all().max())  # true if any attempt says so, null if none says anything
-    joined = wide.join(found, on="key", how="left", maintain_order="left")
     if found.join(wide, on="key", how="anti").height:
         raise ValueError(f"there are {block.prefix} forms of students who are not among the students")
-    return joined
+    return wide.join(found, on="key", how="left", maintain_order="left")
 
 
 @lru_cache(maxsize=256)
@@ -178,11 +178,11 @@ class _Compiler:
         match when:
             case Signal() | Banded():
                 found = [signal for block in _meant(when, blocks) if (signal := self.signal(when, block)) is not None]
-                return pl.any_horizontal(found) if found else _UNKNOWN
+                return _any(found)
             case All(parts):
                 return pl.all_horizontal([self.base(part, blocks) for part in parts])
             case AnyOf(parts):
-                return pl.any_horizontal([self.base(part, blocks) for part in parts])
+                return _any([self.base(part, blocks) for part in parts])
             case Not(part):
                 return ~self.base(part, blocks)
             case Informants(of, op, n):
@@ -211,13 +211,15 @@ class _Compiler:
             case All(parts):
                 return pl.all_horizontal([self.combination(part) for part in parts])
             case AnyOf(parts):
-                return pl.any_horizontal([self.combination(part) for part in parts])
+                return _any([self.combination(part) for part in parts])
             case Not(part):
                 return ~self.combination(part)
             case RuleMet(rule):
                 return _rule_column(rule)
             case Impairment():
                 return self.impairment()
+            case TierIs("tier", ">=", tier) if tier:
+                return _any([_rule_column(rule.id) for rule in self.rules if rule.tier >= tier])
             case TierIs("tier", op, tier):
                 tiers = [_rule_column(rule.id).cast(pl.Int8) * rule.tier for rule in self.rules]
                 return _compared(pl.max_horizontal(pl.lit(0, pl.Int8), *tiers), op, tier)
@@ -226,7 +228,7 @@ class _Compiler:
             case Count(what, tier, op, n):
                 counted = [rule for rule in self.rules if rule.tier >= tier and rule.kind in _COUNTED_KINDS]
                 groups = self.constructs_met(counted) if what == "constructs" else self.informants_met(counted)
-                return _compared(_how_many([pl.any_horizontal(group) for group in groups if group]), op, n)
+                return _compared(_how_many([_any(group) for group in groups if group]), op, n)
         raise TypeError(f"{type(when).__name__} belongs in a base rule")
 
     def impairment(self) -> pl.Expr:
@@ -236,7 +238,7 @@ class _Compiler:
                 leaf = Signal(block.instrument.code, None, cut_off.name)
                 if cut_off.marks == "impairment" and (signal := self.signal(leaf, block)) is not None:
                     found.append(signal)
-        return pl.any_horizontal(found) if found else _UNKNOWN
+        return _any(found)
 
     def constructs_met(self, counted: Sequence[Rule]) -> list[list[pl.Expr]]:
         """Of each construct, the rules about it; a rule that mixes instruments speaks for no construct."""
@@ -249,7 +251,14 @@ class _Compiler:
     def informants_met(self, counted: Sequence[Rule]) -> list[list[pl.Expr]]:
         """Of each informant, the rules as that informant's forms alone meet them."""
         by_informant = _by_informant(self.blocks)
-        return [[self.part(rule, who, blocks) for rule in counted] for who, blocks in by_informant.items()]
+        return [
+            [
+                self.part(rule, who, blocks)
+                for rule in counted
+                if any(b.instrument.code in rule.instruments for b in blocks)
+            ]
+            for who, blocks in by_informant.items()
+        ]
 
     def part(self, rule: Rule, informant: str, blocks: Sequence[_Block]) -> pl.Expr:
         speaking = [block for block in self.blocks if block.instrument.code in rule.instruments]
@@ -321,6 +330,13 @@ def _met(rule: Rule, when: pl.Expr) -> pl.Expr:
     if rule.max_age is not None:
         when = when & (age <= rule.max_age).fill_null(True)
     return when.fill_null(False).alias(f"rule: {rule.id}")
+
+
+def _any(conditions: Sequence[pl.Expr]) -> pl.Expr:
+    """True if one is, unknown if none is and one is unknown (or there is none to ask)."""
+    if len(conditions) > 1:
+        return pl.any_horizontal(conditions)
+    return conditions[0] if conditions else _UNKNOWN
 
 
 def _how_many(conditions: Sequence[pl.Expr]) -> pl.Expr:
