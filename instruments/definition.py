@@ -21,6 +21,7 @@ METHODS = ("sum", "mean", "count", "linear")
 OPERATORS = (">=", ">", "<=", "<", "==")
 VERDICTS = ("TEXT", "TEXT-NC", "STRUCTURE", "NO")
 SENSITIVITIES = ("ordinary", "sensitive")
+FARTHEST_CODE = 999
 RESERVED_COLUMNS = ("status", "n_missing", "n_answered", "critical_blank", "critical")
 
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
@@ -570,6 +571,8 @@ def _options(table: _Table) -> tuple[Option, ...]:
         row.finish()
     if len(found) < 2:
         table.note("answers", "needs at least two answers")
+    if any(abs(option.code) > FARTHEST_CODE or abs(option.score) > FARTHEST_CODE for option in found):
+        table.note("answers", f"codes and scores lie between -{FARTHEST_CODE} and {FARTHEST_CODE}")
     if len({option.code for option in found}) < len(found):
         table.note("answers", "gives one code twice")
     table.finish()

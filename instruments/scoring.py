@@ -9,9 +9,11 @@ expressions score one row and millions.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
+from functools import lru_cache, reduce
+from operator import add, or_
 from typing import TypeVar
 
 import polars as pl
@@ -37,8 +39,9 @@ STATUS = pl.Enum(["scored", "prorated", "scored_blanks_as_0", "not_scorable", "i
 not_scorable: too many for it. invalid: the form is void (its numbers stand when a validity scale says so, and are
 null when too many blanks do). out_of_range: a code that does not exist, and no number from this form."""
 
-_CHUNK_ROWS = 131_072  # small enough that a chunk's columns stay in the processor's cache
-_LONGEST_INT16 = 32_767
+_CHUNK_ROWS = (32_768, 262_144)  # fewer are not worth a thread, more only fill memory
+_LONGEST_UINT16 = 65_535
+_NO_CODE = -30_000  # stands for codes that Int16 cannot hold; no item may have one near it
 _Limited = TypeVar("_Limited", BandScheme, CutOff, Derived, CriticalItem)
 
 
@@ -53,13 +56,15 @@ def score(answers: pl.DataFrame, instrument: Instrument, form: str | None = None
     unless the definition says so. Raises ValueError naming every column that is missing or holds no whole numbers.
     """
     plan = _plan(instrument, instrument.form_name(form))
-    items = _item_columns(answers, plan)
-    if items.height <= _CHUNK_ROWS:
-        return _run(items, plan)
-    return pl.concat(
-        [_run(items.slice(start, _CHUNK_ROWS), plan) for start in range(0, items.height, _CHUNK_ROWS)],
-        rechunk=True,
-    )
+    _check_columns(answers, plan)
+    n_threads = pl.thread_pool_size()
+    fewest, most = _CHUNK_ROWS
+    rows = min(most, max(fewest, -(-answers.height // n_threads)))
+    if answers.height <= rows:
+        return _run(_places(answers, plan), plan)
+    chunks = [answers.slice(start, rows) for start in range(0, answers.height, rows)]
+    with ThreadPoolExecutor(n_threads) as threads:
+        return pl.concat(threads.map(lambda chunk: _run(_places(chunk, plan), plan), chunks))
 
 
 def score_one(answers: Mapping[str, int | None], instrument: Instrument, form: str | None = None) -> dict[str, object]:
@@ -76,9 +81,8 @@ def score_one(answers: Mapping[str, int | None], instrument: Instrument, form: s
     wrong = [name for name, code in answers.items() if code is not None and type(code) is not int]
     if wrong:
         raise ValueError(f"not a whole number: {', '.join(f'{name}={answers[name]!r}' for name in wrong)}")
-    row = pl.DataFrame(
-        [pl.Series(name, [_within_int64(answers.get(name))], dtype=pl.Int64) for name in plan.items], orient="col"
-    )
+    places = {name: _place_of_one(answers.get(name), first) for name, first in plan.items.items()}
+    row = pl.DataFrame([list(places.values())], schema=dict.fromkeys(places, pl.UInt16), orient="row")
     return _run(row, plan).row(0, named=True)
 
 
@@ -92,7 +96,7 @@ def expressions(
     `item_columns` lists must be present.
     """
     name = instrument.form_name(form)
-    return list(_inline(instrument, name)) if column is None else _build(instrument, name, _Inline(column)).outputs
+    return list(_inline(instrument, name)) if column is None else _Builder(instrument, name, _Inline(column)).outputs()
 
 
 def item_columns(instrument: Instrument, form: str | None = None) -> list[str]:
@@ -123,15 +127,11 @@ def scale_score(scale: Scale, n_blank: int, raw: int) -> int | Fraction | None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Built:
-    steps: list[list[pl.Expr]]
-    outputs: list[pl.Expr]
-
-
-@dataclass(frozen=True, slots=True)
 class _Plan:
-    items: tuple[str, ...]
-    optional: tuple[str, ...]
+    """Expressions ready to run: `items` maps item id to its first code, `optional` are those that may be absent."""
+
+    items: Mapping[str, int]
+    optional: frozenset[str]
     steps: tuple[list[pl.Expr], ...]
     outputs: list[pl.Expr]
     columns: tuple[str, ...]
@@ -143,8 +143,8 @@ class _Staged:
     def __init__(self) -> None:
         self.steps: list[list[pl.Expr]] = []
 
-    def item(self, item_id: str) -> pl.Expr:
-        return pl.col(item_id)
+    def item(self, item: Item) -> pl.Expr:
+        return pl.col(item.id)
 
     def keep(self, step: int, name: str, value: pl.Expr) -> pl.Expr:
         while len(self.steps) <= step:
@@ -160,8 +160,8 @@ class _Inline:
         self._column = column
         self.steps: list[list[pl.Expr]] = []
 
-    def item(self, item_id: str) -> pl.Expr:
-        return pl.col(self._column(item_id))
+    def item(self, item: Item) -> pl.Expr:
+        return _place(pl.col(self._column(item.id)), pl.Int16(), min(item.codes))
 
     def keep(self, step: int, name: str, value: pl.Expr) -> pl.Expr:
         return value
@@ -169,53 +169,70 @@ class _Inline:
 
 @lru_cache(maxsize=512)
 def _plan(instrument: Instrument, form: str) -> _Plan:
-    built = _build(instrument, form, _Staged())
-    scored = {item.id for item in instrument.scored_items}
+    staged = _Staged()
+    outputs = _Builder(instrument, form, staged).outputs()
     used = _used_items(instrument)
     return _Plan(
-        items=used,
-        optional=tuple(name for name in used if name not in scored),
-        steps=tuple(step for step in built.steps if step),
-        outputs=built.outputs,
-        columns=tuple(output.meta.output_name() for output in built.outputs),
+        items={item.id: min(item.codes) for item in used},
+        optional=frozenset(item.id for item in used if not item.is_scored),
+        steps=tuple(step for step in staged.steps if step),
+        outputs=outputs,
+        columns=tuple(output.meta.output_name() for output in outputs),
     )
 
 
 @lru_cache(maxsize=512)
 def _inline(instrument: Instrument, form: str) -> tuple[pl.Expr, ...]:
-    return tuple(_build(instrument, form, _Inline(str)).outputs)
+    return tuple(_Builder(instrument, form, _Inline(str)).outputs())
 
 
-def _run(items: pl.DataFrame, plan: _Plan) -> pl.DataFrame:
+def _run(places: pl.DataFrame, plan: _Plan) -> pl.DataFrame:
+    """Scores a frame of places (see `_place`)."""
+    # One thread: several rows' worth of work is shared out by chunks, and for one row threads cost more than they gain.
     for step in plan.steps:
-        items = items.with_columns(step)
-    return items.select(plan.outputs)
+        places = places.with_columns_seq(step)
+    return places.select_seq(plan.outputs)
 
 
-def _item_columns(answers: pl.DataFrame, plan: _Plan) -> pl.DataFrame:
-    """Only the items that scoring reads, every one a column of whole numbers."""
+def _check_columns(answers: pl.DataFrame, plan: _Plan) -> None:
     schema = answers.schema
     problems = [f"{name} is missing" for name in plan.items if name not in schema and name not in plan.optional]
-    chosen: list[pl.Expr] = []
     for name in plan.items:
-        kind = schema.get(name, pl.Null())
-        if kind == pl.Null:
-            chosen.append(pl.lit(None, pl.Int8).alias(name))
-        elif kind.is_integer():
-            chosen.append(pl.col(name))
-        else:
+        kind = schema.get(name)
+        if kind is not None and not kind.is_integer() and kind != pl.Null:
             problems.append(f"{name} holds {kind}, not whole numbers")
     if problems:
         raise ValueError("cannot score: " + "; ".join(problems))
-    # with_columns keeps the height even where every item column is a literal blank.
-    return answers.with_columns(chosen).select(plan.items)
 
 
-def _within_int64(code: int | None) -> int | None:
-    return code if code is None or -(2**63) <= code < 2**63 else -(2**63)
+def _places(answers: pl.DataFrame, plan: _Plan) -> pl.DataFrame:
+    schema = answers.schema
+    absent = pl.lit(None, pl.UInt16)
+    return answers.select(
+        (_place(pl.col(name), schema[name], first) if name in schema else absent).alias(name)
+        for name, first in plan.items.items()
+    )
 
 
-def _used_items(instrument: Instrument) -> tuple[str, ...]:
+def _place(code: pl.Expr, kind: pl.DataType, first: int) -> pl.Expr:
+    """A code's place above the item's first code, as UInt16: codes below the first and far above become large."""
+    if kind not in (pl.Int8, pl.UInt8, pl.Int16, pl.Null):
+        is_beyond = code > -_NO_CODE
+        if kind.is_signed_integer():
+            is_beyond |= code < _NO_CODE
+        code = pl.when(is_beyond).then(_NO_CODE).otherwise(code)
+    above = code.cast(pl.Int16) - first if first else code.cast(pl.Int16)
+    return above.reinterpret(signed=False)
+
+
+def _place_of_one(code: int | None, first: int) -> int | None:
+    if code is None:
+        return None
+    return code - first if 0 <= code - first < _LONGEST_UINT16 else _LONGEST_UINT16
+
+
+def _used_items(instrument: Instrument) -> tuple[Item, ...]:
+    """The items that scoring reads, in their order."""
     wanted = {item.id for item in instrument.scored_items}
     wanted |= {name for scale in instrument.scales for name in scale.items}
     wanted |= {critical.item for critical in instrument.critical_items}
@@ -224,52 +241,47 @@ def _used_items(instrument: Instrument) -> tuple[str, ...]:
     for item in instrument.items:
         if item.id in wanted and item.asked_if:
             wanted |= set(item.asked_if.any_of)
-    return tuple(item.id for item in instrument.items if item.id in wanted)
-
-
-def _build(instrument: Instrument, form: str, shared: _Staged | _Inline) -> _Built:
-    outputs = _Builder(instrument, form, shared).outputs()
-    return _Built(shared.steps, outputs)
+    return tuple(item for item in instrument.items if item.id in wanted)
 
 
 class _Builder:
     """Turns one instrument and form into expressions.
 
-    Shared values come in steps, each reading only the steps before it: 0 which codes are unknown, 1 keys read from
-    items, 2 keys added up from other keys, 3 scores. The outputs read them all.
+    Shared values come in steps, each reading only the steps before it: 0 what is blank or unknown, 1 keys read from
+    items, 2 keys added up from other keys, 3 counts, 4 scores. The outputs read them all.
     """
 
     def __init__(self, instrument: Instrument, form: str, shared: _Staged | _Inline) -> None:
         self.instrument = instrument
         self.form = form
         self.shared = shared
-        used = [instrument.item(name) for name in _used_items(instrument)]
+        used = _used_items(instrument)
         scores = [score for item in used for score in item.codes.values()]
         self.lowest = min(scores)
         self.span = max(scores) - self.lowest
         # One width for all scales, so that the key of a total is the sum of its parts' keys.
         self.width = self.span * len(used) + 1
-        self.key_type = pl.Int16 if len(used) * self.width <= _LONGEST_INT16 else pl.Int32
-        self.unknown = {item.id: shared.keep(0, f"unknown_{item.id}", self._is_unknown(item)) for item in used}
+        self.key_type = pl.UInt16 if len(used) * self.width < _LONGEST_UINT16 else pl.UInt32
         self.keys: dict[frozenset[str], pl.Expr] = {}
+        self.fresh: list[frozenset[str]] = []  # the keys that were read from items
+        scored = instrument.scored_items
+        unknown = pl.any_horizontal(self._is_unknown(item) for item in scored)
+        self.is_out_of_range = shared.keep(0, "out_of_range", _surely(unknown))
+        blank = pl.sum_horizontal(self._is_blank(item) for item in scored)
+        self.n_missing = shared.keep(0, "n_missing", blank.cast(pl.Int16))
         for scale in sorted((s for s in instrument.scales if s.items), key=lambda s: len(s.items)):
-            if scale.method != "count":
-                self._key(scale.items)
-        scored = tuple(item.id for item in instrument.scored_items)
-        self.n_missing = self._key(scored) // self.width
-        any_unknown = pl.any_horizontal(self.unknown[name] for name in scored).fill_null(False)
-        self.is_out_of_range = shared.keep(1, "out_of_range", any_unknown)
+            self._key(scale.items)
         self.scale_keys = {scale.id: self._scale_key(scale) for scale in instrument.scales if scale.items}
         self.scores: dict[str, pl.Expr] = {}
         for scale in instrument.scales:
             value = self._score(scale)
             # A scale made of scales reads their column, which the same step is only making.
-            self.scores[scale.id] = shared.keep(3, f"score_{scale.id}", value) if scale.items else value
+            self.scores[scale.id] = shared.keep(4, f"score_{scale.id}", value) if scale.items else value
 
     def outputs(self) -> list[pl.Expr]:
         instrument = self.instrument
         n_answered = self._n_answered()
-        found = [self._status().alias("status"), self.n_missing.cast(pl.Int16).alias("n_missing")]
+        found = [self._status().alias("status"), self.n_missing.alias("n_missing")]
         for scale in instrument.scales:
             found.append(self.scores[scale.id].alias(scale.id))
             for scheme in self._here(instrument.band_schemes):
@@ -285,7 +297,7 @@ class _Builder:
         criticals = self._here(instrument.critical_items)
         for critical in criticals:
             met = self._meets(critical.item, critical.op, critical.value)
-            found.append(met.fill_null(False).alias(f"critical_{critical.id}"))
+            found.append(_surely(met).alias(f"critical_{critical.id}"))
         found.append(self._critical_blank(criticals, n_answered).alias("critical_blank"))
         found.append(n_answered.cast(pl.Int16).alias("n_answered"))
         return found
@@ -295,30 +307,35 @@ class _Builder:
 
     def _is_unknown(self, item: Item) -> pl.Expr:
         """True for a code that the item does not have, null for a blank."""
-        return ~_is_among(self.shared.item(item.id), sorted(item.codes))
+        place = self.shared.item(item)
+        places = _places_of(item, item.codes)
+        has_hole = len(places) <= places[-1]
+        return ~place.is_in(places) if has_hole else place > places[-1]
+
+    def _is_blank(self, item: Item) -> pl.Expr:
+        """True where an answer is due and absent."""
+        blank = self.shared.item(item).is_null()
+        return blank & self._may_be_asked(item) if item.asked_if else blank
 
     def _item_score(self, item: Item) -> pl.Expr:
-        """The item's score less the lowest of all, null where it is blank.
-
-        An unknown code stands as a known one, only to keep the key inside its table: that row gets no number. An
-        optional item's unknown code is a blank.
-        """
-        code = self.shared.item(item.id)
-        codes = sorted(item.codes)
-        stand_in = codes[0] if item.is_scored else None
-        known = pl.when(self.unknown[item.id]).then(stand_in).otherwise(code).cast(self.key_type)
-        line = _as_line(item.codes)
+        """The score less the lowest of all, null for a blank and for an unknown code of an optional item."""
+        place = self.shared.item(item)
+        if not item.is_scored:
+            place = pl.when(~self._is_unknown(item)).then(place)
+        line = _as_line(item)
         if line is None:
-            table = [item.codes.get(c, 0) - self.lowest for c in range(codes[0], codes[-1] + 1)]
-            score = pl.lit(pl.Series(table, dtype=self.key_type)).gather((known - codes[0]).cast(pl.UInt32))
+            scores = [item.codes.get(code, self.lowest) for code in range(min(item.codes), max(item.codes) + 1)]
+            table = pl.Series([score - self.lowest for score in scores], dtype=self.key_type)
+            # Unknown codes of a scored item are masked later, but must not point outside the table now.
+            score = pl.lit(table).gather(pl.when(place >= len(scores)).then(0).otherwise(place))
         else:
-            factor, shift = line[0], line[1] - self.lowest
-            score = known if factor == 1 else known * factor
-            score = score + shift if shift else score
+            factor, start = line[0], line[1] - self.lowest
+            steps = place.cast(self.key_type) * abs(factor) if abs(factor) != 1 else place.cast(self.key_type)
+            score = start - steps if factor < 0 else steps + start if start else steps
         if item.asked_if is None:
             return score
         floor = pl.lit(min(item.codes.values()) - self.lowest, self.key_type)
-        return pl.when(code.is_null() & ~self._may_be_asked(item)).then(floor).otherwise(score)
+        return pl.when(place.is_null() & ~self._may_be_asked(item)).then(floor).otherwise(score)
 
     def _may_be_asked(self, item: Item) -> pl.Expr:
         """False only where earlier answers rule the item out; a blank among them rules nothing out."""
@@ -330,32 +347,49 @@ class _Builder:
 
     def _meets(self, item_id: str, op: str, value: int) -> pl.Expr:
         """Whether the item's score meets the condition: null for a blank, false for an unknown code."""
-        codes = self.instrument.item(item_id).codes
-        meeting = sorted(code for code, score in codes.items() if holds(score, op, value))
-        return _is_among(self.shared.item(item_id), meeting)
+        item = self.instrument.item(item_id)
+        place = self.shared.item(item)
+        meeting = _places_of(item, (code for code, score in item.codes.items() if holds(score, op, value)))
+        if not meeting:
+            return place < 0
+        if len(meeting) == 1:
+            return place == meeting[0]
+        if meeting[-1] - meeting[0] == len(meeting) - 1:
+            return (place >= meeting[0]) & (place <= meeting[-1])
+        return place.is_in(meeting)
+
+    def _reaches(self, item_id: str, threshold: int) -> pl.Expr:
+        """As `_meets` with >=, but free to answer anything for an unknown code: its row gets no number."""
+        item = self.instrument.item(item_id)
+        line = _as_line(item)
+        if line is None or line[0] != 1 or not item.is_scored:
+            return self._meets(item_id, ">=", threshold)
+        return self.shared.item(item) >= max(0, threshold - line[1])
 
     def _key(self, items: Iterable[str]) -> pl.Expr:
         """One key per set of items. Keys of smaller sets that fill it without overlap are added up, not read again."""
         wanted = frozenset(items)
         if wanted not in self.keys:
             name = f"key_{len(self.keys)}"
-            parts = _tiling(wanted, self.keys)
+            parts = _tiling(wanted, self.fresh)
             if parts:
                 added = pl.sum_horizontal(self.keys[part] for part in parts)
                 self.keys[wanted] = self.shared.keep(2, name, added)
             else:
                 scores = [self._item_score(self.instrument.item(item)) for item in sorted(wanted)]
-                self.keys[wanted] = self.shared.keep(1, name, self._packed(scores))
+                packed = pl.sum_horizontal(score.fill_null(self.width) for score in scores)
+                self.fresh.append(wanted)
+                # An unknown code must not point outside a table; its row gets no number anyway.
+                self.keys[wanted] = self.shared.keep(1, name, pl.when(self.is_out_of_range).then(0).otherwise(packed))
         return self.keys[wanted]
 
-    def _packed(self, scores: Iterable[pl.Expr]) -> pl.Expr:
-        return pl.sum_horizontal(score.fill_null(self.width) for score in scores)
-
     def _scale_key(self, scale: Scale) -> pl.Expr:
+        key = self._key(scale.items)
         if scale.method != "count":
-            return self._key(scale.items)
-        reached = [self._meets(item, ">=", scale.thresholds[item]).cast(self.key_type) for item in scale.items]
-        return self.shared.keep(1, f"count_{scale.id}", self._packed(reached))
+            return key
+        reached = (self._reaches(name, scale.thresholds[name]) for name in scale.items)
+        count = pl.sum_horizontal(reached).cast(self.key_type)
+        return self.shared.keep(3, f"count_{scale.id}", key // self.width * self.width + count)
 
     def _table(self, scale: Scale) -> list[int | Fraction | None]:
         """The scale's score by key, from no blank and nothing endorsed to all blank."""
@@ -386,7 +420,7 @@ class _Builder:
             has_score &= self.n_missing < scale.missing.limit
         if max_blank == 0 and scale.method != "mean":
             score = key + self.lowest * n_items if scale.method == "sum" and self.lowest else key
-            return pl.when(has_score).then(score.cast(kind))
+            return pl.when(has_score).then(score).cast(kind)
         # 0 stands where the table has no score; a key that lands there is masked out or has none answered.
         filled = [0 if s is None else float(s) if kind == pl.Float64 else int(s) for s in self._table(scale)]
         return pl.when(has_score & self._any_answer(scale)).then(pl.lit(pl.Series(filled, dtype=kind)).gather(key))
@@ -437,13 +471,14 @@ class _Builder:
     def _n_answered(self) -> pl.Expr:
         scored = self.instrument.scored_items
         if any(item.asked_if for item in scored):
-            return pl.sum_horizontal(self.shared.item(item.id).is_not_null().cast(pl.Int16) for item in scored)
+            return pl.sum_horizontal(self.shared.item(item).is_not_null() for item in scored)
         return len(scored) - self.n_missing
 
     def _derived(self, derived: Derived) -> pl.Expr:
         conditions = [self._condition(condition) for condition in derived.all_of]
-        is_known = pl.all_horizontal(~self.is_out_of_range, *(c.is_not_null() for c in conditions))
-        return pl.when(is_known).then(pl.all_horizontal(conditions))
+        # Plain sums, because a sum with an unknown part is unknown, while "and" with a false part is false.
+        n_met = reduce(add, (condition.cast(pl.Int8) for condition in conditions))
+        return pl.when(~self.is_out_of_range).then(n_met == len(conditions))
 
     def _condition(self, condition: ItemCondition | ScaleCondition) -> pl.Expr:
         if isinstance(condition, ScaleCondition):
@@ -452,7 +487,7 @@ class _Builder:
         if condition.is_blank_counted:
             met = [m.fill_null(True) for m in met]
         if condition.at_least == 1:
-            return pl.any_horizontal(met)
+            return reduce(or_, met)
         surely = pl.sum_horizontal(m.fill_null(False).cast(pl.Int16) for m in met) >= condition.at_least
         possibly = pl.sum_horizontal(m.fill_null(True).cast(pl.Int16) for m in met) >= condition.at_least
         return pl.when(surely).then(True).when(~possibly).then(False)
@@ -461,9 +496,8 @@ class _Builder:
         if not criticals:
             return pl.lit(False)
         names = dict.fromkeys(critical.item for critical in criticals)
-        items = [self.instrument.item(name) for name in names]
-        blank = [self.shared.item(i.id).is_null() & (self._may_be_asked(i) if i.asked_if else True) for i in items]
-        return pl.any_horizontal(blank) & (n_answered >= 1)
+        blank = (self._is_blank(self.instrument.item(name)) for name in names)
+        return reduce(or_, blank) & (n_answered >= 1)
 
 
 def _first_of(cases: list[tuple[pl.Expr, pl.Expr]], otherwise: pl.Expr) -> pl.Expr:
@@ -474,20 +508,23 @@ def _first_of(cases: list[tuple[pl.Expr, pl.Expr]], otherwise: pl.Expr) -> pl.Ex
     return chosen
 
 
-def _is_among(code: pl.Expr, codes: list[int]) -> pl.Expr:
-    """Whether the code is one of `codes` (sorted); null for a blank."""
-    if codes and codes[-1] - codes[0] == len(codes) - 1:
-        return (code >= codes[0]) & (code <= codes[-1])
-    return code.is_in(codes)
+def _surely(truth: pl.Expr) -> pl.Expr:
+    """Unknown is not true."""
+    return truth.eq_missing(True)
 
 
-def _as_line(codes: Mapping[int, int]) -> tuple[int, int] | None:
-    """(factor, shift) when every score is factor * code + shift over codes without a hole, else None."""
-    (first, low), *rest = sorted(codes.items())
-    factor = rest[0][1] - low
-    is_line = all(score == low + factor * (code - first) for code, score in rest)
-    has_hole = max(codes) - min(codes) != len(codes) - 1
-    return None if has_hole or not is_line else (factor, low - factor * first)
+def _places_of(item: Item, codes: Iterable[int]) -> list[int]:
+    first = min(item.codes)
+    return sorted(code - first for code in codes)
+
+
+def _as_line(item: Item) -> tuple[int, int] | None:
+    """(factor, start) when every score is factor * place + start and no code is left out, else None."""
+    scores = [score for _, score in sorted(item.codes.items())]
+    has_hole = max(item.codes) - min(item.codes) != len(scores) - 1
+    factor = scores[1] - scores[0]
+    is_line = all(score == scores[0] + factor * place for place, score in enumerate(scores))
+    return None if has_hole or not is_line else (factor, scores[0])
 
 
 def _tiling(wanted: frozenset[str], sets: Iterable[frozenset[str]]) -> list[frozenset[str]]:
