@@ -376,10 +376,14 @@ def _verdicts(words: pl.DataFrame, rules: Sequence[Rule]) -> pl.DataFrame:
         [rule for rules_of, word in zip(_in_words(rules), row, strict=True) for rule in _bits_set(rules_of, word)]
         for row in patterns.rows()
     ]
-    return patterns.with_columns(
-        pl.Series("tier", [max((rule.tier for rule in one), default=0) for one in met], dtype=pl.Int8),
-        pl.Series("reasons", [[rule.id for rule in one] for one in met], dtype=pl.List(pl.String)),
-        pl.Series("has_self_harm", [any(rule.kind == "self_harm" for rule in one) for one in met], dtype=pl.Boolean),
+    return patterns.hstack(
+        [
+            pl.Series("tier", [max((rule.tier for rule in one), default=0) for one in met], dtype=pl.Int8),
+            pl.Series("reasons", [[rule.id for rule in one] for one in met], dtype=pl.List(pl.String)),
+            pl.Series(
+                "has_self_harm", [any(rule.kind == "self_harm" for rule in one) for one in met], dtype=pl.Boolean
+            ),
+        ]
     )
 
 
