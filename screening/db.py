@@ -3,6 +3,7 @@
 import contextlib
 import datetime as dt
 from collections.abc import Iterator
+from zoneinfo import ZoneInfo
 
 import psycopg
 from sqlalchemy import Engine, create_engine, text
@@ -15,9 +16,12 @@ from screening import access
 class Database:
     """One PostgreSQL database under the app's role. Makes transactions; nothing else in the house commits."""
 
-    def __init__(self, url: str, master_key: bytes, *, pool_size: int = 16) -> None:
+    def __init__(
+        self, url: str, master_key: bytes, *, timezone: ZoneInfo = ZoneInfo("Asia/Shanghai"), pool_size: int = 16
+    ) -> None:
         self.url = url
         self.master_key = master_key
+        self.timezone = timezone
         self.engine: Engine = create_engine(
             make_url(url).set(drivername="postgresql+psycopg"),
             pool_size=pool_size,
@@ -35,6 +39,7 @@ class Database:
         """
         with Session(self.engine, expire_on_commit=False) as session, session.begin():
             session.info["master_key"] = self.master_key
+            session.info["timezone"] = self.timezone
             if scope is not None:
                 access.enter(session, scope)
             yield session
@@ -59,3 +64,8 @@ def psycopg_connection(session: Session) -> psycopg.Connection[tuple[object, ...
     if not isinstance(connection, psycopg.Connection):
         raise TypeError("the session does not stand on psycopg")
     return connection
+
+
+def lock(session: Session, what: str) -> None:
+    """Held until the transaction ends: those who do the same thing do it one after the other."""
+    session.execute(text("select pg_advisory_xact_lock(hashtextextended(:what, 0))"), {"what": what})

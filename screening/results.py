@@ -1,13 +1,13 @@
-"""Stored answers to result revisions: scores, decides the tier, appends what was decided from what; replays it.
+"""Answers to result revisions: scores, decides the tier, appends what was decided from what.
 
 The same frames serve one submitted form and a district's file. `key` numbers the students of one batch, 0 .. n-1.
 """
 
 import datetime as dt
-import io
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 from sqlalchemy import text
@@ -16,12 +16,10 @@ from sqlalchemy.orm import Session
 from instruments import scoring
 from instruments.definition import Instrument
 from screening import access, rounds, tiers
-from screening.db import psycopg_connection
+from screening.copying import copy_in, copy_out
 
 FormKey = tuple[str, str]
 """Instrument code and the name of its form (self, youth, parent, teacher)."""
-
-SCORABLE = ("scored", "prorated", "scored_blanks_as_0")
 
 
 @dataclass(frozen=True)
@@ -43,11 +41,87 @@ class Signal:
     upload_id: uuid.UUID | None = None
     file_digest: bytes | None = None
     place: str | None = None
+    sealed: bytes | None = None
+    """What a person wrote, sealed."""
 
 
 def item_ids(instrument: Instrument) -> list[str]:
     """The items in the order in which `administrations.answers` holds them."""
     return [item.id for item in instrument.items]
+
+
+@dataclass(frozen=True)
+class Revision:
+    """A result revision that met rules, beside what the revision before it had met."""
+
+    student_id: uuid.UUID
+    school_id: uuid.UUID
+    reasons: tuple[str, ...]
+    reasons_before: tuple[str, ...]
+    attempt: int
+    is_new_attempt: bool
+
+
+@dataclass(frozen=True)
+class Revisions:
+    """Result revisions of one round that were appended in this transaction."""
+
+    round_id: uuid.UUID
+    is_historical: bool
+    relation: str
+    """SQL that yields student_id, revision, school_id and tier of all of them; ours, never from outside."""
+    parameters: dict[str, Any]
+    with_reasons: tuple[Revision, ...]
+
+    @classmethod
+    def stored(cls, session: Session, round_id: uuid.UUID, student_id: uuid.UUID, revision: int) -> "Revisions":
+        """One stored revision, read back with the one before it."""
+        parameters = {
+            "district": access.scope_of(session).district_id,
+            "round": round_id,
+            "student": student_id,
+            "revision": revision,
+        }
+        row = session.execute(
+            text(
+                "select r.school_id, r.reasons, r.forms, coalesce(p.reasons, '{}') as reasons_before,"
+                " coalesce(p.forms, '{}') as forms_before, o.is_historical"
+                " from results r join rounds o on o.district_id = r.district_id and o.id = r.round_id"
+                " left join results p on p.district_id = r.district_id and p.round_id = r.round_id"
+                "  and p.student_id = r.student_id and p.revision = r.revision - 1"
+                " where r.district_id = :district and r.round_id = :round and r.student_id = :student"
+                "  and r.revision = :revision"
+            ),
+            parameters,
+        ).one()
+        attempt, before = latest_attempt(row.forms), latest_attempt(row.forms_before)
+        return cls(
+            round_id=round_id,
+            is_historical=row.is_historical,
+            relation=ONE_STORED,
+            parameters=parameters,
+            with_reasons=(
+                Revision(
+                    student_id,
+                    row.school_id,
+                    tuple(row.reasons),
+                    tuple(row.reasons_before),
+                    attempt,
+                    attempt > before > 0,
+                ),
+            ),
+        )
+
+
+ONE_STORED = (
+    "(select student_id, revision, school_id, tier from results where district_id = :district and round_id = :round"
+    " and student_id = :student and revision = :revision)"
+)
+
+
+def latest_attempt(forms: Sequence[str]) -> int:
+    """The highest attempt among the forms that a result names; 0 for none."""
+    return max((int(form.split("/")[2]) for form in forms), default=0)
 
 
 def informant_of(form: str) -> str:
@@ -66,11 +140,11 @@ def scored(answers: pl.DataFrame, instrument: Instrument, form: str) -> pl.DataF
 
 
 def unpacked(administrations: pl.DataFrame, rules: rounds.Rules) -> dict[FormKey, pl.DataFrame]:
-    """Stored administrations (key, instrument, informant, attempt, revision, answers list) as scored frames by form."""
+    """Stored administrations (key and ADMINISTRATION_COLUMNS) as scored frames by form."""
     frames: dict[FormKey, pl.DataFrame] = {}
     for (code, informant), group in administrations.group_by("instrument", "informant"):
         instrument = rules.instruments[str(code)]
-        answers = group.select(
+        answers = group.with_columns(numbers("answers", pl.Int16)).select(
             "key",
             "attempt",
             "revision",
@@ -127,162 +201,27 @@ _NOTHING_DECIDED = pl.DataFrame(
 )
 
 
-def scores_expression(instrument: Instrument) -> pl.Expr:
-    """`administrations.scores`: one number per scale, in the definition's order."""
-    return pl.concat_list([pl.col(scale.id).cast(pl.Float32) for scale in instrument.scales])
+def answers_text(instrument: Instrument) -> pl.Expr:
+    """`administrations.answers` as PostgreSQL writes it: the codes in the definition's order, NULL for a blank."""
+    return _array_text([pl.col(item) for item in item_ids(instrument)])
 
 
-# -- replay --------------------------------------------------------------------------------------------------------
+def scores_text(instrument: Instrument) -> pl.Expr:
+    """`administrations.scores` as PostgreSQL reads it: one number per scale, in the definition's order."""
+    return _array_text([pl.col(scale.id) for scale in instrument.scales])
 
 
-@dataclass(frozen=True)
-class Replay:
-    """What came of deriving stored results again: how many, and which differ (round, student, revision)."""
-
-    replayed: int
-    differences: tuple[tuple[uuid.UUID, uuid.UUID, int], ...]
+def _array_text(columns: Sequence[pl.Expr]) -> pl.Expr:
+    numbers = pl.concat_str([column.cast(pl.String).fill_null("NULL") for column in columns], separator=",")
+    return pl.concat_str([pl.lit("{"), numbers, pl.lit("}")])
 
 
-def replay(session: Session, *, since: dt.datetime | None = None, batch: int = 50_000) -> Replay:
-    """Derives every stored result of the scope again from its stored inputs, with the rules it was decided under.
-
-    `since` leaves out what was recorded before it. A difference is any other tier, validity, reasons, or stored
-    score of a form it was decided from. Reads only; memory is bounded by `batch` results.
-    """
-    replayed = 0
-    differences: list[tuple[uuid.UUID, uuid.UUID, int]] = []
-    for round_id in _rounds_with_results(session, since):
-        for results in _result_batches(session, round_id, since, batch):
-            replayed += results.height
-            differences += _differing(session, round_id, results)
-    return Replay(replayed, tuple(differences))
+def numbers(array_text: str, dtype: type[pl.DataType]) -> pl.Expr:
+    """A column of PostgreSQL's array texts ({1,NULL,3}) as lists."""
+    return pl.col(array_text).str.strip_chars("{}").str.split(",").list.eval(pl.element().cast(dtype, strict=False))
 
 
-def _rounds_with_results(session: Session, since: dt.datetime | None) -> list[uuid.UUID]:
-    return list(
-        session.execute(
-            text(
-                "select distinct round_id from results where district_id = :district"
-                " and (cast(:since as timestamptz) is null or recorded_at >= :since) order by round_id"
-            ),
-            {"district": access.scope_of(session).district_id, "since": since},
-        ).scalars()
-    )
-
-
-def _result_batches(
-    session: Session, round_id: uuid.UUID, since: dt.datetime | None, batch: int
-) -> Iterator[pl.DataFrame]:
-    district_id = access.scope_of(session).district_id
-    after: tuple[str, int] = (str(uuid.UUID(int=0)), 0)
-    while True:
-        found = session.execute(
-            text(
-                "select student_id::text as student_id, revision, tier, validity, reasons, forms, prior_tier, age,"
-                " rule_set_id::text as rule_set_id from results"
-                " where district_id = :district and round_id = :round"
-                " and (cast(:since as timestamptz) is null or recorded_at >= :since)"
-                " and (student_id, revision) > (cast(:student as uuid), cast(:revision as smallint))"
-                " order by student_id, revision limit :batch"
-            ),
-            {
-                "district": district_id,
-                "round": round_id,
-                "since": since,
-                "student": after[0],
-                "revision": after[1],
-                "batch": batch,
-            },
-        ).all()
-        if not found:
-            return
-        after = (found[-1].student_id, found[-1].revision)
-        yield pl.DataFrame(
-            [tuple(row) for row in found],
-            orient="row",
-            schema={
-                "student_id": pl.String,
-                "revision": pl.Int16,
-                "tier": pl.Int8,
-                "validity": pl.String,
-                "reasons": pl.List(pl.String),
-                "forms": pl.List(pl.String),
-                "prior_tier": pl.Int8,
-                "age": pl.Int16,
-                "rule_set_id": pl.String,
-            },
-        ).with_row_index("key")
-
-
-def _differing(session: Session, round_id: uuid.UUID, results: pl.DataFrame) -> list[tuple[uuid.UUID, uuid.UUID, int]]:
-    differing: list[tuple[uuid.UUID, uuid.UUID, int]] = []
-    used = _administrations_used(session, round_id, results)
-    for (rule_set_id,), group in results.group_by("rule_set_id"):
-        rules = rounds.rules(session, uuid.UUID(str(rule_set_id)))
-        own = used.join(group.select("key"), on="key", how="semi")
-        forms = unpacked(own, rules)
-        again = decided(group.select("key", "age", "prior_tier"), forms, rules)
-        wrong_scores = {key for code, frame in forms.items() for key in _keys_of_other_scores(own, code, frame, rules)}
-        compared = group.join(again, on="key", how="left", suffix="_again").with_columns(
-            same=(
-                pl.col("tier").eq_missing(pl.col("tier_again"))
-                & pl.col("validity").eq_missing(pl.col("validity_again"))
-                & pl.col("reasons").list.join(",").eq_missing(pl.col("reasons_again").list.join(","))
-                & pl.col("forms").list.sort().list.join(",").eq_missing(pl.col("forms_again").list.join(","))
-            )
-            & ~pl.col("key").is_in(list(wrong_scores))
-        )
-        differing += [
-            (round_id, uuid.UUID(student), revision)
-            for student, revision in compared.filter(~pl.col("same")).select("student_id", "revision").iter_rows()
-        ]
-    return differing
-
-
-def _keys_of_other_scores(stored: pl.DataFrame, form: FormKey, again: pl.DataFrame, rules: rounds.Rules) -> list[int]:
-    instrument = rules.instruments[form[0]]
-    labelled = again.select(
-        "key",
-        "attempt",
-        "revision",
-        pl.col("status").cast(pl.String).alias("status_again"),
-        scores_expression(instrument).alias("scores_again"),
-    )
-    compared = stored.filter((pl.col("instrument") == form[0]) & (pl.col("informant") == informant_of(form[1]))).join(
-        labelled, on=["key", "attempt", "revision"]
-    )
-    return (
-        compared.filter((pl.col("status") != pl.col("status_again")) | (_joined("scores") != _joined("scores_again")))
-        .get_column("key")
-        .to_list()
-    )
-
-
-def _joined(scores: str) -> pl.Expr:
-    return pl.col(scores).list.eval(pl.element().cast(pl.Float32).cast(pl.String).fill_null("-")).list.join(",")
-
-
-def _administrations_used(session: Session, round_id: uuid.UUID, results: pl.DataFrame) -> pl.DataFrame:
-    """The administrations that a batch of results names in `forms`, one row for each result that used it."""
-    named = (
-        results.select("key", "student_id", pl.col("forms").alias("form"))
-        .explode("form")
-        .with_columns(pl.col("form").str.split("/"))
-        .select(
-            "key",
-            "student_id",
-            pl.col("form").list.get(0).alias("instrument"),
-            pl.col("form").list.get(1).alias("informant"),
-            pl.col("form").list.get(2).cast(pl.Int16).alias("attempt"),
-            pl.col("form").list.get(3).cast(pl.Int16).alias("revision"),
-        )
-    )
-    students = results.get_column("student_id").unique().sort().to_list()
-    stored = administrations(session, round_id, students)
-    return named.join(stored, on=["student_id", "instrument", "informant", "attempt", "revision"], how="inner")
-
-
-ADMINISTRATION_COLUMNS = {
+ADMINISTRATION_COLUMNS: dict[str, type[pl.DataType]] = {
     "student_id": pl.String,
     "instrument": pl.String,
     "informant": pl.String,
@@ -295,34 +234,181 @@ ADMINISTRATION_COLUMNS = {
 
 
 def administrations(session: Session, round_id: uuid.UUID, students: list[str]) -> pl.DataFrame:
-    """All stored administrations of these students (ids as text) in a round, every revision, as a frame."""
-    connection = psycopg_connection(session)
-    buffer = io.BytesIO()
-    query = (
-        "copy (select student_id, instrument, informant, attempt, revision, status, answers, scores"
-        " from administrations where district_id = %s and round_id = %s and student_id = any(%s::uuid[]))"
-        " to stdout (format csv)"
+    """All stored administrations of these students (ids as text) in a round, every revision.
+
+    A frame of ADMINISTRATION_COLUMNS; answers and scores are PostgreSQL's array texts.
+    """
+    return copy_out(
+        session,
+        "select student_id, instrument, informant, attempt, revision, status, answers, scores"
+        " from administrations where district_id = %s and round_id = %s and student_id = any(%s::uuid[])",
+        (access.scope_of(session).district_id, round_id, students),
+        ADMINISTRATION_COLUMNS,
     )
-    with (
-        connection.cursor() as cursor,
-        cursor.copy(query, (access.scope_of(session).district_id, round_id, students)) as copy,
-    ):
-        for part in copy:
-            buffer.write(part)
-    return with_lists(read_copy(buffer, ADMINISTRATION_COLUMNS))
 
 
-def read_copy(buffer: io.BytesIO, schema: dict[str, type[pl.DataType]]) -> pl.DataFrame:
-    """What COPY .. TO STDOUT (FORMAT CSV) wrote, as a frame of this schema."""
-    if buffer.tell() == 0:
-        return pl.DataFrame(schema=schema)
-    buffer.seek(0)
-    return pl.read_csv(buffer, has_header=False, schema=schema)
+# -- appending many ------------------------------------------------------------------------------------------------
 
 
-def with_lists(rows: pl.DataFrame) -> pl.DataFrame:
-    """PostgreSQL's array texts of `answers` and `scores` ({1,NULL,3}) as lists."""
-    return rows.with_columns(
-        pl.col("answers").str.strip_chars("{}").str.split(",").list.eval(pl.element().cast(pl.Int16, strict=False)),
-        pl.col("scores").str.strip_chars("{}").str.split(",").list.eval(pl.element().cast(pl.Float32, strict=False)),
+def begin(session: Session) -> None:
+    """Makes the temporary tables through which many forms and results are appended in one transaction."""
+    session.execute(
+        text(
+            "create temp table new_forms (key integer, instrument text, informant text, attempt smallint,"
+            " revision smallint, answers smallint[], status text, missing_count smallint, scores real[])"
+            " on commit drop"
+        )
+    )
+    session.execute(
+        text(
+            "create temp table new_results (key integer, revision smallint, tier smallint, validity text,"
+            " reasons text[], forms text[], prior_tier smallint, age smallint) on commit drop"
+        )
+    )
+
+
+def append_forms(
+    session: Session,
+    frames: Mapping[FormKey, pl.DataFrame],
+    *,
+    rules: rounds.RoundRules,
+    upload_id: uuid.UUID,
+    recorded_by: uuid.UUID | None,
+    at: dt.datetime,
+) -> None:
+    """Appends administrations of the students in `matched`: frames by form, as `scored` makes them."""
+    session.execute(text("truncate new_forms"))
+    for (code, form), frame in frames.items():
+        instrument = rules.instruments[code]
+        copy_in(
+            session,
+            "new_forms",
+            frame.select(
+                "key",
+                pl.lit(code).alias("instrument"),
+                pl.lit(informant_of(form)).alias("informant"),
+                "attempt",
+                "revision",
+                answers_text(instrument).alias("answers"),
+                pl.col("status").cast(pl.String),
+                pl.col("n_missing").alias("missing_count"),
+                scores_text(instrument).alias("scores"),
+            ),
+        )
+    session.execute(
+        text(
+            "insert into administrations (district_id, round_id, student_id, informant, instrument, attempt, revision,"
+            " school_id, answers, status, missing_count, scores, upload_id, recorded_by, recorded_at)"
+            " select :district, :round, m.student_id, f.informant, f.instrument, f.attempt, f.revision, m.school_id,"
+            "  f.answers, f.status, f.missing_count, f.scores, :upload, :by, :at"
+            " from new_forms f join matched m using (key) order by m.student_id"
+        ),
+        {
+            "district": access.scope_of(session).district_id,
+            "round": rules.round_id,
+            "upload": upload_id,
+            "by": recorded_by,
+            "at": at,
+        },
+    )
+
+
+def append_results(
+    session: Session,
+    verdicts: pl.DataFrame,
+    matched: pl.DataFrame,
+    *,
+    rules: rounds.RoundRules,
+    upload_id: uuid.UUID,
+    recorded_by: uuid.UUID | None,
+    at: dt.datetime,
+    has_stored: bool,
+) -> Revisions:
+    """Appends a revision for each verdict of `decided`, above what each student of `matched` already has."""
+    before = _standing(session, rules.round_id, verdicts, matched) if has_stored else _NOTHING_STANDING
+    above = verdicts.join(before, on="key", how="left", maintain_order="left").with_columns(
+        (pl.col("revision_before").fill_null(0) + 1).alias("revision")
+    )
+    session.execute(text("truncate new_results"))
+    lists = [pl.concat_str([pl.lit("{"), pl.col(c).list.join(","), pl.lit("}")]).alias(c) for c in ("reasons", "forms")]
+    copy_in(
+        session,
+        "new_results",
+        above.with_columns(lists).select(
+            "key", "revision", "tier", "validity", "reasons", "forms", "prior_tier", "age"
+        ),
+    )
+    parameters = {"district": access.scope_of(session).district_id, "round": rules.round_id}
+    session.execute(
+        text(
+            "insert into results (district_id, round_id, student_id, revision, school_id, tier, validity, reasons,"
+            " forms, prior_tier, age, rule_set_id, upload_id, recorded_by, recorded_at)"
+            " select :district, :round, m.student_id, n.revision, m.school_id, n.tier, n.validity, n.reasons, n.forms,"
+            "  n.prior_tier, n.age, :rules, :upload, :by, :at from new_results n join matched m using (key)"
+            " order by m.student_id"
+        ),
+        parameters | {"rules": rules.rule_set_id, "upload": upload_id, "by": recorded_by, "at": at},
+    )
+    return Revisions(
+        round_id=rules.round_id,
+        is_historical=rules.is_historical,
+        relation=_NEWLY_LOADED,
+        parameters=parameters,
+        with_reasons=_with_reasons(above, matched),
+    )
+
+
+_NEWLY_LOADED = "(select m.student_id, n.revision, m.school_id, n.tier from new_results n join matched m using (key))"
+_STANDING: dict[str, type[pl.DataType]] = {
+    "student_id": pl.String,
+    "revision_before": pl.Int16,
+    "reasons_before": pl.String,
+    "attempt_before": pl.Int16,
+}
+_NOTHING_STANDING = pl.DataFrame(
+    schema={
+        "key": pl.UInt32,
+        "revision_before": pl.Int16,
+        "reasons_before": pl.List(pl.String),
+        "attempt_before": pl.Int16,
+    }
+)
+
+
+def _standing(session: Session, round_id: uuid.UUID, verdicts: pl.DataFrame, matched: pl.DataFrame) -> pl.DataFrame:
+    """The highest stored revision of each student: its number, its reasons, and its latest attempt."""
+    students = matched.join(verdicts.select("key"), on="key", how="semi").select("key", "student_id")
+    found = copy_out(
+        session,
+        "select distinct on (student_id) student_id, revision, array_to_string(reasons, ','),"
+        " (select max(split_part(f, '/', 3)::smallint) from unnest(forms) f)"
+        " from results where district_id = %s and round_id = %s and student_id = any(%s::uuid[])"
+        " order by student_id, revision desc",
+        (access.scope_of(session).district_id, round_id, students.get_column("student_id").to_list()),
+        _STANDING,
+    )
+    return found.join(students, on="student_id").select(
+        "key",
+        "revision_before",
+        pl.col("reasons_before").fill_null("").str.split(",").list.filter(pl.element() != "").alias("reasons_before"),
+        "attempt_before",
+    )
+
+
+def _with_reasons(above: pl.DataFrame, matched: pl.DataFrame) -> tuple[Revision, ...]:
+    rows = (
+        above.filter(pl.col("reasons").list.len() > 0)
+        .select("key", "reasons", "reasons_before", "attempt", "attempt_before")
+        .join(matched.select("key", "student_id", "school_id"), on="key")
+    )
+    return tuple(
+        Revision(
+            student_id=uuid.UUID(student),
+            school_id=uuid.UUID(school),
+            reasons=tuple(reasons),
+            reasons_before=tuple(reasons_before or ()),
+            attempt=attempt,
+            is_new_attempt=attempt_before is not None and attempt > attempt_before,
+        )
+        for _, reasons, reasons_before, attempt, attempt_before, student, school in rows.iter_rows()
     )

@@ -1,0 +1,349 @@
+"""Signals become alerts, in the transaction that brought them: each result weighed once, each signal a reason once.
+
+At most one open alert per student: a further signal adds a reason and may raise it, never doubles or lowers it.
+"""
+
+import datetime as dt
+import uuid
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from alerts import clocks, delivery, rules
+from screening import access, audit, calendars, rounds
+from screening.policy import Policy
+from screening.results import Revisions, Signal
+from screening.school_days import Calendar
+
+SWEEP_REACH = dt.timedelta(days=2)
+Calendars = Mapping[uuid.UUID | None, Calendar]
+
+
+@dataclass(frozen=True)
+class _Held:
+    """An open alert as it stood when its row was locked."""
+
+    id: uuid.UUID
+    tier: int
+    state: str
+    has_self_harm: bool
+    answer_by: dt.datetime
+    see_by: dt.datetime
+
+
+def raise_alerts(session: Session, signals: Sequence[Signal], *, now: dt.datetime, policy: Policy) -> list[uuid.UUID]:
+    """Makes every signal a reason of its student's open alert, opening or raising alerts where needed.
+
+    Returns the alerts that ring: new ones and those put before people anew. A signal that is already a reason of an
+    alert of that student, open or closed, changes nothing. Signals without a student become upload concerns.
+    """
+    if not signals:
+        return []
+    schools = calendars.of_schools(session, {s.school_id for s in signals if s.school_id is not None})
+    ringing = _open_upload_concerns(session, [s for s in signals if s.student_id is None], now, policy, schools)
+    waiting = _by_student(_not_yet_noticed(session, [s for s in signals if s.student_id is not None]))
+    while waiting:
+        held = _locked(session, list(waiting))
+        ringing += _join(session, {student: waiting[student] for student in held}, held, now, policy, schools)
+        fresh = {student: own for student, own in waiting.items() if student not in held}
+        opened = _open(session, fresh, now, policy, schools)
+        ringing += opened.values()
+        # whoever opened an alert between our look and our insert holds it now: look again, and join it
+        waiting = {student: own for student, own in fresh.items() if student not in opened}
+    audit.record_many(session, access.system(access.scope_of(session).district_id), "alert.raised", "alert", ringing)
+    delivery.announce(session, ringing, now=now)
+    return ringing
+
+
+def weigh(session: Session, revisions: Revisions, *, now: dt.datetime, policy: Policy) -> list[uuid.UUID]:
+    """Weighs result revisions just appended: a Weighing for each, and alerts where the rules found something new.
+
+    A historical round's revisions are weighed and ring nobody: its reds are a list for the lead.
+    """
+    session.execute(
+        text(  # the relation is one of our own two texts
+            "insert into weighings (district_id, round_id, student_id, revision, school_id, tier, weighed_at)"  # noqa: S608
+            f" select :district, :round, r.student_id, r.revision, r.school_id, r.tier, :now from {revisions.relation} r"
+            " on conflict do nothing"
+        ),
+        revisions.parameters | {"now": now},
+    )
+    if revisions.is_historical:
+        return []
+    return raise_alerts(session, _signals(revisions, policy), now=now, policy=policy)
+
+
+def weigh_load(
+    session: Session,
+    revisions: Revisions | None,
+    signals: Sequence[Signal],
+    now: dt.datetime,
+    frozen: rounds.RoundRules,
+) -> None:
+    """What a load of a file brings: its revisions, and critical answers in rows and forms that were not kept."""
+    if revisions is not None:
+        weigh(session, revisions, now=now, policy=frozen.policy)
+    raise_alerts(session, signals, now=now, policy=frozen.policy)
+
+
+def sweep(session: Session, *, now: dt.datetime, reach: dt.timedelta | None = SWEEP_REACH) -> int:
+    """Weighs every revision that no one weighed, as a net under the doors. Returns how many there were.
+
+    `reach` bounds how far back it looks; None looks at everything.
+    """
+    found = session.execute(
+        text(
+            "select r.round_id, r.student_id, r.revision from results r"
+            " where r.district_id = :district and (cast(:since as timestamptz) is null or r.recorded_at >= :since)"
+            " and not exists (select from weighings w where w.district_id = r.district_id"
+            "  and w.round_id = r.round_id and w.student_id = r.student_id and w.revision = r.revision)"
+            " order by r.round_id, r.student_id, r.revision"
+        ),
+        {"district": access.scope_of(session).district_id, "since": None if reach is None else now - reach},
+    ).all()
+    for row in found:
+        own = rounds.rules_of(session, row.round_id)
+        revisions = Revisions.stored(session, row.round_id, row.student_id, row.revision)
+        weigh(session, revisions, now=now, policy=own.policy)
+    return len(found)
+
+
+def _signals(revisions: Revisions, policy: Policy) -> list[Signal]:
+    return [
+        Signal(
+            student_id=found.student_id,
+            school_id=found.school_id,
+            rule=rule,
+            tier=policy.rule(rule).tier,
+            is_self_harm=policy.rule(rule).kind == "self_harm",
+            source=f"result/{revisions.round_id}/{found.attempt}",
+            round_id=revisions.round_id,
+        )
+        for found in revisions.with_reasons
+        for rule in rules.news(found.reasons, found.reasons_before, is_new_attempt=found.is_new_attempt)
+    ]
+
+
+def _by_student(signals: Sequence[Signal]) -> dict[uuid.UUID, list[Signal]]:
+    grouped: dict[uuid.UUID, list[Signal]] = defaultdict(list)
+    for signal in signals:
+        if signal.student_id is not None:
+            grouped[signal.student_id].append(signal)
+    return dict(grouped)
+
+
+def _not_yet_noticed(session: Session, signals: Sequence[Signal]) -> list[Signal]:
+    noticed = {
+        tuple(row)
+        for row in session.execute(
+            text(
+                "select a.student_id, r.rule, r.source from alerts a"
+                " join alert_reasons r on r.district_id = a.district_id and r.alert_id = a.id"
+                " where a.district_id = :district and a.student_id = any(:students)"
+            ),
+            {"district": access.scope_of(session).district_id, "students": [s.student_id for s in signals]},
+        )
+    }
+    return [s for s in signals if (s.student_id, s.rule, s.source) not in noticed]
+
+
+def _locked(session: Session, students: list[uuid.UUID]) -> dict[uuid.UUID, _Held]:
+    """The open alerts of these students, locked in one order so that two loads never wait for each other in a ring."""
+    return {
+        row.student_id: _Held(row.id, row.tier, row.state, row.has_self_harm, row.answer_by, row.see_by)
+        for row in session.execute(
+            text(
+                "select id, student_id, tier, state, has_self_harm, answer_by, see_by from alerts"
+                " where district_id = :district and student_id = any(:students) and closed_at is null"
+                " order by student_id for no key update"
+            ),
+            {"district": access.scope_of(session).district_id, "students": students},
+        )
+    }
+
+
+def _open(
+    session: Session,
+    fresh: Mapping[uuid.UUID, Sequence[Signal]],
+    now: dt.datetime,
+    policy: Policy,
+    schools: Calendars,
+) -> dict[uuid.UUID, uuid.UUID]:
+    """Opens an alert for each student, unless another transaction was faster; returns the alerts by student."""
+    if not fresh:
+        return {}
+    rows = [_alert_row(student, own, now, policy, schools) for student, own in sorted(fresh.items())]
+    inserted = _insert_alerts(session, rows, now)
+    opened = {row["student_id"]: row["id"] for row in rows if row["id"] in inserted}
+    _add_reasons(session, {alert: fresh[student] for student, alert in opened.items()}, now)
+    return opened
+
+
+_INSERT_ALERTS = text(
+    "insert into alerts (district_id, id, school_id, student_id, round_id, upload_id, file_digest, place, source,"
+    " tier, has_self_harm, opened_at, raised_at, answer_by, see_by)"
+    " select :district, n.id, n.school_id, n.student_id, n.round_id, n.upload_id, n.file_digest, n.place, n.source,"
+    "  n.tier, n.has_self_harm, :now, :now, n.answer_by, n.see_by"
+    " from unnest(cast(:id as uuid[]), cast(:school_id as uuid[]), cast(:student_id as uuid[]),"
+    "  cast(:round_id as uuid[]), cast(:upload_id as uuid[]), cast(:file_digest as bytea[]), cast(:place as text[]),"
+    "  cast(:source as text[]), cast(:tier as smallint[]), cast(:has_self_harm as boolean[]),"
+    "  cast(:answer_by as timestamptz[]), cast(:see_by as timestamptz[]))"
+    " as n (id, school_id, student_id, round_id, upload_id, file_digest, place, source, tier, has_self_harm,"
+    "  answer_by, see_by)"
+    " on conflict do nothing returning id"
+)
+"""RETURNING names only the rows that were inserted: whoever was faster keeps theirs."""
+
+
+def _insert_alerts(session: Session, rows: Sequence[dict[str, Any]], now: dt.datetime) -> set[uuid.UUID]:
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    return set(
+        session.execute(
+            _INSERT_ALERTS, columns | {"district": access.scope_of(session).district_id, "now": now}
+        ).scalars()
+    )
+
+
+def _alert_row(
+    student: uuid.UUID | None, signals: Sequence[Signal], now: dt.datetime, policy: Policy, schools: Calendars
+) -> dict[str, Any]:
+    first = signals[0]
+    tier, has_self_harm = _weight(signals)
+    due = clocks.due(policy, tier, has_self_harm, now, _calendar(schools, first.school_id))
+    return {
+        "id": uuid.uuid4(),
+        "school_id": first.school_id,
+        "student_id": student,
+        "round_id": first.round_id,
+        "upload_id": first.upload_id if student is None else None,
+        "file_digest": first.file_digest if student is None else None,
+        "place": first.place if student is None else None,
+        "source": _source(first),
+        "tier": tier,
+        "has_self_harm": has_self_harm,
+        "answer_by": due.answer_by,
+        "see_by": due.see_by,
+    }
+
+
+def _source(signal: Signal) -> str:
+    if signal.student_id is None:
+        return "upload"
+    kind = signal.source.split("/", 1)[0]
+    return kind if kind in ("safety_answer", "concern") else "result"
+
+
+def _weight(signals: Collection[Signal]) -> tuple[int, bool]:
+    return max(s.tier for s in signals), any(s.is_self_harm for s in signals)
+
+
+def _calendar(schools: Calendars, school_id: uuid.UUID | None) -> Calendar:
+    return schools.get(school_id) or schools[None]
+
+
+def _join(
+    session: Session,
+    joining: Mapping[uuid.UUID, Sequence[Signal]],
+    held: Mapping[uuid.UUID, _Held],
+    now: dt.datetime,
+    policy: Policy,
+    schools: Calendars,
+) -> list[uuid.UUID]:
+    """Adds signals to open alerts; returns those that ring again."""
+    if not joining:
+        return []
+    _add_reasons(session, {held[student].id: own for student, own in joining.items()}, now)
+    changes = [
+        _raised(held[student], own, now, clocks.due(policy, *_raised_weight(held[student], own), now,
+                                                    _calendar(schools, own[0].school_id)))
+        for student, own in joining.items()
+    ]  # fmt: skip
+    columns = {name: [change[name] for change in changes] for name in changes[0]}
+    session.execute(_RAISE_ALERTS, columns | {"district": access.scope_of(session).district_id, "now": now})
+    session.execute(
+        text(
+            "update cases c set tier = a.tier from alerts a where c.district_id = :district"
+            " and a.district_id = c.district_id and a.student_id = c.student_id and a.closed_at is null"
+            " and c.state <> 'closed' and c.tier < a.tier and c.student_id = any(:students)"
+        ),
+        {"district": access.scope_of(session).district_id, "students": list(joining)},
+    )
+    return [change["id"] for change in changes if change["rings"]]
+
+
+def _raised_weight(alert: _Held, signals: Collection[Signal]) -> tuple[int, bool]:
+    tier, has_self_harm = _weight(signals)
+    return max(tier, alert.tier), has_self_harm or alert.has_self_harm
+
+
+def _raised(alert: _Held, signals: Collection[Signal], now: dt.datetime, due: clocks.Clocks) -> dict[str, Any]:
+    tier, has_self_harm = _raised_weight(alert, signals)
+    rings = rules.rings_again(state=alert.state, tier=alert.tier, signal_tier=_weight(signals)[0])
+    was_waiting = alert.state == "new"
+    return {
+        "id": alert.id,
+        "tier": tier,
+        "has_self_harm": has_self_harm,
+        "rings": rings,
+        # a clock that already runs is never pushed back by a further signal
+        "answer_by": min(due.answer_by, alert.answer_by) if was_waiting else due.answer_by,
+        "see_by": min(due.see_by, alert.see_by),
+    }
+
+
+_RAISE_ALERTS = text(
+    "update alerts a set tier = greatest(a.tier, n.tier), has_self_harm = a.has_self_harm or n.has_self_harm,"
+    " state = case when n.rings then 'new' else a.state end,"
+    " raised_at = case when n.rings then :now else a.raised_at end,"
+    " answer_by = case when n.rings or a.state = 'new' then n.answer_by else a.answer_by end,"
+    " see_by = n.see_by"
+    " from unnest(cast(:id as uuid[]), cast(:tier as smallint[]), cast(:has_self_harm as boolean[]),"
+    "  cast(:rings as boolean[]), cast(:answer_by as timestamptz[]), cast(:see_by as timestamptz[]))"
+    " as n (id, tier, has_self_harm, rings, answer_by, see_by)"
+    " where a.district_id = :district and a.id = n.id"
+)
+
+
+def _add_reasons(session: Session, by_alert: Mapping[uuid.UUID, Sequence[Signal]], now: dt.datetime) -> None:
+    district_id = access.scope_of(session).district_id
+    rows = [(alert_id, signal) for alert_id, signals in by_alert.items() for signal in signals]
+    if rows:
+        session.execute(
+            text(
+                "insert into alert_reasons (district_id, alert_id, rule, source, school_id, tier, noticed_at, sealed)"
+                " select :district, n.alert, n.rule, n.source, n.school, n.tier, :now, n.sealed"
+                " from unnest(cast(:alert as uuid[]), cast(:rule as text[]), cast(:source as text[]),"
+                "  cast(:school as uuid[]), cast(:tier as smallint[]), cast(:sealed as bytea[]))"
+                " as n (alert, rule, source, school, tier, sealed) on conflict do nothing"
+            ),
+            {
+                "district": district_id,
+                "now": now,
+                "alert": [alert_id for alert_id, _ in rows],
+                "rule": [signal.rule for _, signal in rows],
+                "source": [signal.source for _, signal in rows],
+                "school": [signal.school_id for _, signal in rows],
+                "tier": [signal.tier for _, signal in rows],
+                "sealed": [signal.sealed for _, signal in rows],
+            },
+        )
+
+
+def _open_upload_concerns(
+    session: Session, signals: Sequence[Signal], now: dt.datetime, policy: Policy, schools: Calendars
+) -> list[uuid.UUID]:
+    """One alert per row of a file that could not be matched to a student; the same file rings once."""
+    by_place: dict[tuple[bytes | None, str | None], list[Signal]] = defaultdict(list)
+    for signal in signals:
+        by_place[signal.file_digest, signal.place].append(signal)
+    rows = {place: _alert_row(None, own, now, policy, schools) for place, own in by_place.items()}
+    if not rows:
+        return []
+    opened = _insert_alerts(session, list(rows.values()), now)
+    fresh = {row["id"]: by_place[place] for place, row in rows.items() if row["id"] in opened}
+    _add_reasons(session, fresh, now)
+    return list(fresh)
