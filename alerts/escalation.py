@@ -1,0 +1,225 @@
+"""Who hears next when a clock runs out: the ladder of an alert nobody answers, and promised contacts overdue."""
+
+import datetime as dt
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Row, text
+from sqlalchemy.orm import Session
+
+from alerts import clocks, delivery, routing
+from screening import access, audit, calendars
+from screening.policy import Policy
+from screening.school_days import Calendar
+
+OVERDUE_RUNG = 1
+UNSEEN_RUNG = 99
+"""Acknowledged, but not triaged by the time the student should have been seen: an answer is not yet a look."""
+BATCH = 500
+
+
+@dataclass(frozen=True)
+class Step:
+    """A rung that is due: somebody of `role` hears of the subject."""
+
+    subject: str
+    subject_id: uuid.UUID
+    school_id: uuid.UUID | None
+    clock_at: dt.datetime
+    rung: int
+    role: str
+    due_at: dt.datetime
+    urgency: str
+    owner_id: uuid.UUID | None = None
+
+    @property
+    def occasion(self) -> str:
+        if self.subject == "follow_up":
+            return f"overdue/{self.clock_at.isoformat()}"
+        return f"rung/{self.rung}/{self.clock_at.isoformat()}"
+
+
+def escalate(session: Session, *, now: dt.datetime) -> int:
+    """Climbs every rung that is due in the session's district, and returns how many.
+
+    After an outage all rungs that were missed are climbed at once. Each is climbed once, by whichever worker gets
+    to it: the subject's row is claimed, and the rung's row is unique.
+    """
+    steps = [*_alert_steps(session, now), *_unseen_steps(session, now), *_follow_up_steps(session)]
+    return sum(_climb(session, steps[at : at + BATCH], now) for at in range(0, len(steps), BATCH))
+
+
+# -- what is due --------------------------------------------------------------------------------------
+
+_WAITING = text(
+    "select a.id, a.school_id, a.round_id, a.tier, a.has_self_harm, a.raised_at, a.answer_by,"
+    " array(select e.rung from escalations e where e.district_id = a.district_id and e.subject = 'alert'"
+    "  and e.subject_id = a.id and e.clock_at = a.answer_by) as climbed"
+    " from alerts a where a.district_id = :district and a.state = 'new' and a.closed_at is null"
+    " order by a.tier desc, a.answer_by, a.id"
+)
+
+
+def _alert_steps(session: Session, now: dt.datetime) -> Iterator[Step]:
+    waiting = session.execute(_WAITING, {"district": access.scope_of(session).district_id}).all()
+    policies = routing.policies(session, {alert.round_id for alert in waiting})
+    schools = calendars.of_schools(session, {alert.school_id for alert in waiting if alert.school_id is not None})
+    for alert in waiting:
+        calendar = schools.get(alert.school_id) or schools[None]
+        yield from _rungs_due(alert, policies[alert.round_id], calendar, now)
+
+
+def _rungs_due(alert: Row[Any], policy: Policy, calendar: Calendar, now: dt.datetime) -> Iterator[Step]:
+    rungs = clocks.rungs(policy, alert.tier, alert.has_self_harm, alert.raised_at, alert.answer_by, calendar)
+    for number, role, due_at in rungs:
+        is_quiet = alert.tier < delivery.TELLING_FROM and due_at < alert.answer_by
+        if is_quiet or number in alert.climbed or due_at > now:
+            continue
+        yield Step(
+            subject="alert",
+            subject_id=alert.id,
+            school_id=alert.school_id,
+            clock_at=alert.answer_by,
+            rung=number,
+            role=role,
+            due_at=due_at,
+            urgency=delivery.URGENCIES[alert.tier],
+        )
+
+
+_UNSEEN = text(
+    "select a.id, a.school_id, a.tier, a.see_by, a.owner_id from alerts a"
+    " where a.district_id = :district and a.state = 'acknowledged' and a.closed_at is null and a.see_by <= :now"
+    " and not exists (select from triages t where t.district_id = a.district_id and t.alert_id = a.id"
+    "  and t.proposed_at >= a.raised_at)"
+    " and not exists (select from escalations e where e.district_id = a.district_id and e.subject = 'alert'"
+    "  and e.subject_id = a.id and e.clock_at = a.see_by and e.rung = :rung)"
+    " order by a.tier desc, a.see_by, a.id"
+)
+
+
+def _unseen_steps(session: Session, now: dt.datetime) -> Iterator[Step]:
+    parameters = {"district": access.scope_of(session).district_id, "now": now, "rung": UNSEEN_RUNG}
+    for alert in session.execute(_UNSEEN, parameters):
+        yield Step(
+            subject="alert",
+            subject_id=alert.id,
+            school_id=alert.school_id,
+            clock_at=alert.see_by,
+            rung=UNSEEN_RUNG,
+            role="lead",
+            due_at=alert.see_by,
+            urgency=delivery.URGENCIES[alert.tier],
+            owner_id=alert.owner_id,
+        )
+
+
+_OVERDUE = text(
+    "select f.id, f.school_id, f.due_at, c.owner_id, (select a.round_id from alerts a"
+    "  where a.district_id = c.district_id and a.student_id = c.student_id and a.round_id is not null"
+    "  order by a.closed_at is null desc, a.opened_at desc limit 1) as round_id"
+    " from follow_ups f join cases c on c.district_id = f.district_id and c.id = f.case_id"
+    " where f.district_id = :district and f.state = 'overdue'"
+    " and not exists (select from escalations e where e.district_id = f.district_id and e.subject = 'follow_up'"
+    "  and e.subject_id = f.id and e.clock_at = f.due_at and e.rung = :rung)"
+    " order by f.due_at, f.id"
+)
+
+
+def _follow_up_steps(session: Session) -> Iterator[Step]:
+    parameters = {"district": access.scope_of(session).district_id, "rung": OVERDUE_RUNG}
+    overdue = session.execute(_OVERDUE, parameters).all()
+    policies = routing.policies(session, {follow_up.round_id for follow_up in overdue})
+    for follow_up in overdue:
+        yield Step(
+            subject="follow_up",
+            subject_id=follow_up.id,
+            school_id=follow_up.school_id,
+            clock_at=follow_up.due_at,
+            rung=OVERDUE_RUNG,
+            role=policies[follow_up.round_id].overdue_role,
+            due_at=follow_up.due_at,
+            urgency="overdue",
+            owner_id=follow_up.owner_id,
+        )
+
+
+# -- climbing -----------------------------------------------------------------------------------------
+
+# Only what is claimed is climbed: another worker, or somebody who answers at this moment, has the others.
+_CLAIM = {
+    "alert": text(
+        "select id, case state when 'new' then answer_by else see_by end as clock_at, state = 'new' as is_new"
+        " from alerts where district_id = :district and id = any(:ids)"
+        " and closed_at is null and state in ('new', 'acknowledged')"
+        " order by id for no key update skip locked"
+    ),
+    "follow_up": text(
+        "select id, due_at as clock_at, true as is_new from follow_ups"
+        " where district_id = :district and id = any(:ids) and state = 'overdue'"
+        " order by id for no key update skip locked"
+    ),
+}
+_WRITE = text(
+    "insert into escalations (district_id, id, school_id, subject, subject_id, clock_at, rung, role, due_at, at)"
+    " select :district, gen_random_uuid(), n.*, :now from unnest(cast(:schools as uuid[]), cast(:subjects as text[]),"
+    " cast(:ids as uuid[]), cast(:clocks as timestamptz[]), cast(:rungs as smallint[]), cast(:roles as text[]),"
+    " cast(:dues as timestamptz[])) as n on conflict do nothing returning subject_id, rung"
+)
+
+
+def _climb(session: Session, steps: Sequence[Step], now: dt.datetime) -> int:
+    district_id = access.scope_of(session).district_id
+    claimed: set[tuple[uuid.UUID, dt.datetime, bool]] = set()
+    for subject, claim in _CLAIM.items():
+        ids = [step.subject_id for step in steps if step.subject == subject]
+        if ids:
+            rows = session.execute(claim, {"district": district_id, "ids": ids})
+            claimed.update((row.id, row.clock_at, row.is_new) for row in rows)
+    # what was answered or raised again since it was read is not climbed on the old clock
+    own = [step for step in steps if (step.subject_id, step.clock_at, step.rung != UNSEEN_RUNG) in claimed]
+    if not own:
+        return 0
+    written = session.execute(
+        _WRITE,
+        {
+            "district": district_id,
+            "now": now,
+            "schools": [step.school_id for step in own],
+            "subjects": [step.subject for step in own],
+            "ids": [step.subject_id for step in own],
+            "clocks": [step.clock_at for step in own],
+            "rungs": [step.rung for step in own],
+            "roles": [step.role for step in own],
+            "dues": [step.due_at for step in own],
+        },
+    )
+    fresh = {(row.subject_id, row.rung) for row in written}
+    climbed = [step for step in own if (step.subject_id, step.rung) in fresh]
+    _tell(session, climbed, now)
+    return len(climbed)
+
+
+def _tell(session: Session, climbed: Sequence[Step], now: dt.datetime) -> None:
+    if not climbed:
+        return
+    system, rota = access.system(access.scope_of(session).district_id), routing.rota(session)
+    notices = []
+    for step in climbed:
+        owner = (step.owner_id,) if step.owner_id else ()
+        for recipient_id in dict.fromkeys([*owner, *rota.hearers(step.role, step.school_id, step.subject_id)]):
+            notices.append(
+                delivery.Notice(
+                    recipient_id=recipient_id,
+                    school_id=step.school_id,
+                    subject=step.subject,
+                    subject_id=step.subject_id,
+                    occasion=step.occasion,
+                    urgency=step.urgency,
+                    due_at=step.clock_at,
+                )
+            )
+        audit.record(session, system, "alert.escalated", step.subject, step.subject_id, rung=step.rung, role=step.role)
+    delivery.put(session, notices, now=now)

@@ -1,0 +1,532 @@
+"""The counselor's queue: who waits to be looked at, who answers, and what came of looking."""
+
+import datetime as dt
+import uuid
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
+
+from alerts import cases, raising, routing
+from alerts.models import Acknowledgement, Alert, AlertReason, Triage
+from screening import access, audit, sealing
+from screening.errors import Conflict, NotFound, Refused
+from screening.models import Student
+from screening.results import Signal
+
+ANSWERING = ("counselor", "lead", "principal", "duty_officer")
+"""Who may say "I am looking"; whoever else was told of an alert may say so too."""
+CONFIRMING = ("lead", "counselor", "duty_officer")
+"""Who may be the second person that ends an alert without a case."""
+CONCERNED = (*ANSWERING, "class_teacher", "school_admin", "staff_member", "district_admin")
+"""Who may raise a concern about a student."""
+CONTACTS = ("none", "meeting", "home_visit", "video", "phone")
+ENDING = ("monitor", "not_confirmed")
+"""Outcomes without a case."""
+WAITING = ("new", "acknowledged")
+"""States of an alert on which somebody still has to decide."""
+
+
+class Cursor(NamedTuple):
+    """The last row of a page: the next one begins after it."""
+
+    tier: int
+    answer_by: dt.datetime
+    id: uuid.UUID
+
+
+@dataclass(frozen=True)
+class Reason:
+    rule: str
+    source: str
+    tier: int
+    noticed_at: dt.datetime
+
+
+@dataclass(frozen=True)
+class QueueRow:
+    """An open alert. One without a student is an upload concern: a row (`place`) of a file that fitted nobody."""
+
+    id: uuid.UUID
+    school_id: uuid.UUID | None
+    student_id: uuid.UUID | None
+    round_id: uuid.UUID | None
+    upload_id: uuid.UUID | None
+    place: str | None
+    source: str
+    tier: int
+    has_self_harm: bool
+    state: str
+    opened_at: dt.datetime
+    raised_at: dt.datetime
+    answer_by: dt.datetime
+    see_by: dt.datetime
+    owner_id: uuid.UUID | None
+    closed_at: dt.datetime | None
+    proposed_by: uuid.UUID | None
+    """Who proposes to end it without a case, which a second person has not confirmed yet."""
+    reasons: tuple[Reason, ...] = ()
+
+    @property
+    def cursor(self) -> Cursor:
+        return Cursor(self.tier, self.answer_by, self.id)
+
+    def is_late(self, now: dt.datetime) -> bool:
+        return self.state == "new" and self.answer_by < now
+
+
+@dataclass(frozen=True)
+class AlertStory:
+    """An alert with all that was said and done about it."""
+
+    row: QueueRow
+    concerns: tuple[str, ...]
+    acknowledgements: tuple[Acknowledgement, ...]
+    triages: tuple[Triage, ...]
+
+
+_COLUMNS = (
+    "a.id, a.school_id, a.student_id, a.round_id, a.upload_id, a.place, a.source, a.tier, a.has_self_harm, a.state,"
+    " a.opened_at, a.raised_at, a.answer_by, a.see_by, a.owner_id, a.closed_at"
+)
+_PROPOSED_BY = (
+    "(select t.proposed_by from triages t where t.district_id = :district and t.alert_id = q.id"
+    " and q.state = 'acknowledged' and t.outcome in ('monitor', 'not_confirmed') and t.confirmed_at is null"
+    " and t.tier = q.tier and t.proposed_at >= q.raised_at order by t.proposed_at desc limit 1) as proposed_by"
+)
+_OF_SCHOOL = (
+    " from alerts a where a.district_id = :district and a.{school} and a.tier = t.tier and a.closed_at is null"
+    " and a.state = any(:states)"
+    " and (cast(:due_before as timestamptz) is null or a.answer_by < :due_before)"
+    " and (cast(:after_tier as smallint) is null or a.tier < :after_tier or (a.tier = :after_tier"
+    "  and (a.answer_by, a.id) > (cast(:after_by as timestamptz), cast(:after_id as uuid))))"
+    " order by a.answer_by, a.id limit :limit"
+)
+_SCHOOLS = (
+    "select s.id from schools s where s.district_id = :district"
+    " and (cast(:schools as uuid[]) is null or s.id = any(:schools))"
+)
+# A short walk of the index for every school and tier, so that a page costs the same however long the queue is.
+_QUEUE = text(
+    f"select q.*, {_PROPOSED_BY} from ("  # noqa: S608 - made of the constants above
+    f" select f.* from ({_SCHOOLS}) s cross join unnest(cast(:tiers as smallint[])) as t(tier)"
+    f" cross join lateral (select {_COLUMNS}{_OF_SCHOOL.format(school='school_id = s.id')}) f"
+    f" union all select f.* from unnest(cast(:tiers as smallint[])) as t(tier)"
+    f" cross join lateral (select {_COLUMNS}{_OF_SCHOOL.format(school='school_id is null')}) f"
+    f" where cast(:school as uuid) is null"
+    ") q order by q.tier desc, q.answer_by, q.id limit :limit"
+)
+_ONE = text(
+    f"select q.*, {_PROPOSED_BY} from"  # noqa: S608 - made of the constants above
+    f" (select {_COLUMNS} from alerts a where a.district_id = :district and a.id = :id) q"
+)
+
+
+def queue(
+    session: Session,
+    *,
+    tiers: Sequence[int] | None = None,
+    states: Sequence[str] | None = None,
+    school_id: uuid.UUID | None = None,
+    due_before: dt.datetime | None = None,
+    after: Cursor | None = None,
+    limit: int = 50,
+) -> list[QueueRow]:
+    """The open alerts in scope that wait for a decision (or are in `states`): reds first, then by their time.
+
+    Two queries for any number of rows. With a case open an alert is `triaged`, and stays open until the case ends.
+    """
+    scope = access.scope_of(session)
+    schools = scope.schools if school_id is None else [school_id]
+    rows = session.execute(
+        _QUEUE,
+        {
+            "district": scope.district_id,
+            "schools": None if schools is None else list(schools),
+            "school": school_id,
+            "tiers": sorted(set(tiers or (1, 2, 3)), reverse=True),
+            "states": list(states or WAITING),
+            "due_before": due_before,
+            "after_tier": after.tier if after else None,
+            "after_by": after.answer_by if after else None,
+            "after_id": after.id if after else None,
+            "limit": limit,
+        },
+    ).mappings()
+    return _with_reasons(session, [dict(row) for row in rows])
+
+
+def alert(session: Session, alert_id: uuid.UUID) -> AlertStory:
+    """One alert, open or closed, with what was said and done about it. Raises NotFound."""
+    district_id = access.scope_of(session).district_id
+    row = session.execute(_ONE, {"district": district_id, "id": alert_id}).mappings().one_or_none()
+    if row is None:
+        raise NotFound("There is no such alert.")
+    acts = {"district_id": district_id, "alert_id": alert_id}
+    return AlertStory(
+        row=_with_reasons(session, [dict(row)])[0],
+        concerns=_concerns(session, alert_id),
+        acknowledgements=tuple(session.scalars(select(Acknowledgement).filter_by(**acts).order_by(Acknowledgement.at))),
+        triages=tuple(session.scalars(select(Triage).filter_by(**acts).order_by(Triage.proposed_at))),
+    )
+
+
+def note_of(session: Session, triage: Triage) -> str:
+    """What was written at triage, opened from its seal."""
+    return sealing.keys(session).open_text(triage.sealed_note, f"alert/{triage.alert_id}/{triage.id}")
+
+
+# -- answering ----------------------------------------------------------------------------------------
+
+_CLAIM = text(
+    "update alerts set state = 'acknowledged', owner_id = :by"
+    " where district_id = :district and id = :id and state = 'new' and closed_at is null"
+    " returning school_id, raised_at"
+)
+
+
+def acknowledge(session: Session, alert_id: uuid.UUID, *, by: access.Actor, now: dt.datetime) -> Acknowledgement:
+    """ "I am looking": exactly one person takes a new alert and owns it; the same person twice is once.
+
+    Raises TakenByAnother, which names the winner.
+    """
+    district_id = access.scope_of(session).district_id
+    _require_answering(session, alert_id, by)
+    claimed = session.execute(_CLAIM, {"district": district_id, "id": alert_id, "by": by.person}).one_or_none()
+    if claimed is None:
+        return _standing_acknowledgement(session, alert_id, by)
+    made = Acknowledgement(
+        district_id=district_id,
+        id=uuid.uuid4(),
+        alert_id=alert_id,
+        school_id=claimed.school_id,
+        raised_at=claimed.raised_at,
+        by=by.person,
+        at=now,
+    )
+    session.add(made)
+    session.flush()
+    audit.record(session, by, "alert.acknowledged", "alert", alert_id)
+    return made
+
+
+def triage(
+    session: Session,
+    alert_id: uuid.UUID,
+    outcome: str,
+    *,
+    contact: str,
+    is_student_seen: bool,
+    words: str,
+    by: access.Actor,
+    now: dt.datetime,
+    tier: int | None = None,
+) -> Triage:
+    """What came of looking: a case is opened or joined, or the alert ends as monitor or not_confirmed.
+
+    Without a case an alert ends only after a contact with the student, and from the policy's tier on only after
+    `confirm_triage` by a second person: until then it stays open. A tier may be raised here at once, never lowered.
+    """
+    held = _held(session, alert_id)
+    cases.require(by, cases.CARING, held.school_id)
+    _check_triage(held, outcome, contact, is_student_seen, tier)
+    standing = _standing_triage(session, held, outcome, by)
+    if standing is not None:
+        return standing
+    if held.state == "new":
+        raise Refused("Acknowledge this alert first, so that others see who is looking.", code="not_acknowledged")
+    _raise(session, held, tier, by, now)
+    made = _triage(held, outcome, contact, is_student_seen, by, now)
+    made.sealed_note = sealing.keys(session).seal_text(cases.required(words), f"alert/{held.id}/{made.id}")
+    if outcome not in ENDING:
+        _take_into_case(session, held, made, by, now)
+    elif held.tier < _second_person_from(session, held):
+        held.state, held.closed_at = "triaged", now
+    session.add(made)
+    session.flush()
+    audit.record(session, by, "alert.triaged", "alert", held.id, outcome=made.outcome, tier=held.tier)
+    return made
+
+
+def confirm_triage(session: Session, alert_id: uuid.UUID, *, by: access.Actor, now: dt.datetime) -> Triage:
+    """The second person's word that an alert ends without a case. A signal since the proposal voids it."""
+    held = _held(session, alert_id)
+    cases.require(by, CONFIRMING, held.school_id)
+    proposed = _latest_triage(session, held)
+    if proposed is not None and proposed.confirmed_by is not None and proposed.confirmed_at is not None:
+        if proposed.confirmed_by == by.person:
+            return proposed
+        raise cases.TakenByAnother("This was confirmed", proposed.confirmed_by, proposed.confirmed_at)
+    if proposed is None or not _is_pending(held, proposed):
+        raise Conflict("Nobody proposes to end this alert now; it may have been raised again.")
+    cases.require_second_person(by, proposed.proposed_by)
+    proposed.confirmed_by, proposed.confirmed_at = by.person, now
+    held.state, held.closed_at = "triaged", now
+    session.flush()
+    audit.record(session, by, "alert.triage_confirmed", "alert", held.id, outcome=proposed.outcome, tier=held.tier)
+    return proposed
+
+
+def identify(
+    session: Session, alert_id: uuid.UUID, student_id: uuid.UUID, *, by: access.Actor, now: dt.datetime
+) -> Triage:
+    """An upload concern is this student's: its reasons go into the student's own alert, and it ends as merged."""
+    held = _held(session, alert_id)
+    school_id = _school_of(session, student_id)
+    cases.require(by, cases.CARING, school_id)
+    if held.student_id is not None:
+        raise Refused("This alert has its student already.", code="identified")
+    if held.closed_at is not None:
+        standing = _latest_triage(session, held)
+        if standing is not None and standing.outcome == "merged" and standing.proposed_by == by.person:
+            return standing
+        raise _taken(standing)
+    signals = [
+        Signal(
+            student_id=student_id,
+            school_id=school_id,
+            rule=reason.rule,
+            tier=reason.tier,
+            is_self_harm=held.has_self_harm,
+            source=reason.source,
+            round_id=held.round_id,
+        )
+        for reason in session.scalars(select(AlertReason).filter_by(district_id=held.district_id, alert_id=held.id))
+    ]
+    policy = routing.policies(session, [held.round_id])[held.round_id]
+    raising.raise_alerts(session, signals, now=now, policy=policy)
+    made = _triage(held, "merged", "none", False, by, now)
+    made.sealed_note = sealing.keys(session).seal_text("", f"alert/{held.id}/{made.id}")
+    held.state, held.closed_at = "triaged", now
+    session.add(made)
+    session.flush()
+    audit.record(session, by, "alert.identified", "alert", held.id, student=str(student_id), tier=held.tier)
+    return made
+
+
+def raise_concern(
+    session: Session,
+    student_id: uuid.UUID,
+    tier: int,
+    facts: str,
+    *,
+    by: access.Actor,
+    now: dt.datetime,
+    is_self_harm: bool = False,
+) -> uuid.UUID:
+    """What somebody observed becomes a reason of the student's open alert, which it opens or raises; returns its id."""
+    if tier not in (1, 2, 3):
+        raise Refused("A concern is yellow, orange or red.", code="unknown_tier")
+    school_id = _school_of(session, student_id)
+    cases.require(by, CONCERNED, school_id)
+    source = f"concern/{uuid.uuid4()}"
+    signal = Signal(
+        student_id=student_id,
+        school_id=school_id,
+        rule="concern_self_harm" if is_self_harm else "concern",
+        tier=tier,
+        is_self_harm=is_self_harm,
+        source=source,
+        sealed=sealing.keys(session).seal_text(cases.required(facts), source),
+    )
+    raising.raise_alerts(session, [signal], now=now, policy=routing.policy_of_student(session, student_id))
+    alert_id: uuid.UUID = session.execute(
+        select(AlertReason.alert_id).where(
+            AlertReason.district_id == access.scope_of(session).district_id, AlertReason.source == source
+        )
+    ).scalar_one()
+    audit.record(session, by, "concern.raised", "alert", alert_id, tier=tier, self_harm=is_self_harm)
+    return alert_id
+
+
+# -- reading ------------------------------------------------------------------------------------------
+
+
+def _with_reasons(session: Session, rows: Sequence[Mapping[str, Any]]) -> list[QueueRow]:
+    found: dict[uuid.UUID, list[Reason]] = defaultdict(list)
+    if rows:
+        reasons = session.execute(
+            select(AlertReason.alert_id, AlertReason.rule, AlertReason.source, AlertReason.tier, AlertReason.noticed_at)
+            .where(
+                AlertReason.district_id == access.scope_of(session).district_id,
+                AlertReason.alert_id.in_([row["id"] for row in rows]),
+            )
+            .order_by(AlertReason.tier.desc(), AlertReason.noticed_at, AlertReason.rule)
+        )
+        for reason in reasons:
+            found[reason.alert_id].append(Reason(reason.rule, reason.source, reason.tier, reason.noticed_at))
+    return [QueueRow(**row, reasons=tuple(found[row["id"]])) for row in rows]
+
+
+def _concerns(session: Session, alert_id: uuid.UUID) -> tuple[str, ...]:
+    keys = sealing.keys(session)
+    reasons = session.execute(
+        select(AlertReason.sealed, AlertReason.source)
+        .where(AlertReason.district_id == keys.district_id, AlertReason.alert_id == alert_id)
+        .order_by(AlertReason.noticed_at)
+    )
+    return tuple(keys.open_text(reason.sealed, reason.source) for reason in reasons if reason.sealed is not None)
+
+
+# -- checks and steps ---------------------------------------------------------------------------------
+
+_WHO_MAY = text(
+    "select a.school_id, exists (select from deliveries d where d.district_id = :district and d.subject = 'alert'"
+    " and d.subject_id = a.id and d.recipient_id = :staff) as was_told"
+    " from alerts a where a.district_id = :district and a.id = :id"
+)
+
+
+def _require_answering(session: Session, alert_id: uuid.UUID, by: access.Actor) -> None:
+    parameters = {"district": access.scope_of(session).district_id, "id": alert_id, "staff": by.staff_id}
+    found = session.execute(_WHO_MAY, parameters).one_or_none()
+    if found is None or not (found.was_told or by.has(*ANSWERING, school_id=found.school_id)):
+        raise NotFound("There is no such alert.")
+
+
+def _standing_acknowledgement(session: Session, alert_id: uuid.UUID, by: access.Actor) -> Acknowledgement:
+    latest = session.scalars(
+        select(Acknowledgement)
+        .where(
+            Acknowledgement.district_id == access.scope_of(session).district_id, Acknowledgement.alert_id == alert_id
+        )
+        .order_by(Acknowledgement.raised_at.desc())
+        .limit(1)
+    ).one_or_none()
+    if latest is None:
+        raise Conflict("This alert is closed.")
+    if latest.by != by.person:
+        raise cases.TakenByAnother("This alert was acknowledged", latest.by, latest.at)
+    return latest
+
+
+def _held(session: Session, alert_id: uuid.UUID) -> Alert:
+    """The alert, held against others until the end of the transaction."""
+    found = session.scalars(
+        select(Alert)
+        .where(Alert.district_id == access.scope_of(session).district_id, Alert.id == alert_id)
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
+    ).one_or_none()
+    if found is None:
+        raise NotFound("There is no such alert.")
+    return found
+
+
+def _check_triage(held: Alert, outcome: str, contact: str, is_student_seen: bool, tier: int | None) -> None:
+    if outcome not in ("case_opened", "merged", *ENDING):
+        raise Refused("The outcome is case_opened, merged, monitor or not_confirmed.", code="unknown_outcome")
+    if contact not in CONTACTS:
+        raise Refused(f"The contact is one of these: {', '.join(CONTACTS)}.", code="unknown_contact")
+    if tier is not None and not held.tier <= tier <= 3:
+        raise Refused("A tier may be raised here, never lowered.", code="tier_lowered")
+    if held.student_id is None and outcome not in ENDING:
+        raise Refused("Say first whose answers these are.", code="not_identified")
+    if held.student_id is not None and outcome in ENDING and contact == "none" and not is_student_seen:
+        raise Refused("An alert ends without a case only after a contact with the student.", code="no_contact")
+
+
+def _standing_triage(session: Session, held: Alert, outcome: str, by: access.Actor) -> Triage | None:
+    """What the same person did already; what another did is a conflict. None when there is work to do."""
+    standing = _latest_triage(session, held)
+    if held.state != "triaged" and (standing is None or not _is_pending(held, standing)):
+        return None
+    if held.state != "triaged" and outcome not in ENDING:
+        return None  # opening a case is always possible, whatever somebody proposes
+    if standing is None or standing.proposed_by != by.person:
+        raise _taken(standing)
+    is_same = standing.outcome == outcome or {standing.outcome, outcome} == {"case_opened", "merged"}
+    if held.state == "triaged" and not is_same:
+        raise _taken(standing)
+    return standing if is_same else None
+
+
+def _taken(standing: Triage | None) -> Conflict:
+    if standing is None:
+        return Conflict("This alert is closed.")
+    return cases.TakenByAnother(
+        f"This alert was triaged ({standing.outcome})", standing.proposed_by, standing.proposed_at
+    )
+
+
+def _latest_triage(session: Session, held: Alert) -> Triage | None:
+    return session.scalars(
+        select(Triage)
+        .where(Triage.district_id == held.district_id, Triage.alert_id == held.id)
+        .order_by(Triage.proposed_at.desc())
+        .limit(1)
+        .execution_options(populate_existing=True)
+    ).one_or_none()
+
+
+def _is_pending(held: Alert, proposed: Triage) -> bool:
+    """Whether a proposal to end this alert waits for a second person, and nothing has come up since."""
+    return (
+        held.state == "acknowledged"
+        and proposed.outcome in ENDING
+        and proposed.confirmed_at is None
+        and proposed.tier == held.tier
+        and proposed.proposed_at >= held.raised_at
+    )
+
+
+def _second_person_from(session: Session, held: Alert) -> int:
+    return routing.policies(session, [held.round_id])[held.round_id].closure.second_person_from
+
+
+def _raise(session: Session, held: Alert, tier: int | None, by: access.Actor, now: dt.datetime) -> None:
+    """A person's judgement is a signal like any other: it stands among the reasons."""
+    if tier is None or tier == held.tier:
+        return
+    held.tier = tier
+    session.add(
+        AlertReason(
+            district_id=held.district_id,
+            alert_id=held.id,
+            rule="raised_at_triage",
+            source=f"triage/{by.person}/{now.isoformat()}",
+            school_id=held.school_id,
+            tier=tier,
+            noticed_at=now,
+        )
+    )
+
+
+def _triage(
+    held: Alert, outcome: str, contact: str, is_student_seen: bool, by: access.Actor, now: dt.datetime
+) -> Triage:
+    return Triage(
+        district_id=held.district_id,
+        id=uuid.uuid4(),
+        alert_id=held.id,
+        school_id=held.school_id,
+        outcome=outcome,
+        contact=contact,
+        is_student_seen=is_student_seen,
+        tier=held.tier,
+        proposed_by=by.person,
+        proposed_at=now,
+    )
+
+
+def _take_into_case(session: Session, held: Alert, made: Triage, by: access.Actor, now: dt.datetime) -> None:
+    if held.student_id is None or held.school_id is None:
+        raise Refused("Say first whose answers these are.", code="not_identified")
+    case = cases.open(session, held.student_id, held.school_id, held.tier, held.owner_id or by.person, by=by, now=now)
+    made.case_id = case.id
+    made.outcome = "case_opened" if case.opened_at == now and case.opened_by == by.person else "merged"
+    held.state = "triaged"
+
+
+def _school_of(session: Session, student_id: uuid.UUID) -> uuid.UUID:
+    school_id = session.execute(
+        select(Student.school_id).where(
+            Student.district_id == access.scope_of(session).district_id, Student.id == student_id
+        )
+    ).scalar_one_or_none()
+    if school_id is None:
+        raise NotFound("There is no such student.")
+    return school_id
