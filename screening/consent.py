@@ -170,9 +170,8 @@ def from_list(
 def in_force_sql(policy: Policy, *, district: str = ":district", at: str = ":at", among: str = "") -> str:
     """A subquery of (student_id, is_in_force, is_refused) for set-based joins; parenthesize and name it.
 
-    `district` and `at` are SQL for the district's id and the instant, `among` a subquery of the students who
-    matter. Only students of whom anybody decided anything
-    by then are in it: a left join's null is "not in force".
+    `district` and `at` are SQL for the district's id and the instant, `among` a query of the student ids that matter.
+    Only students of whom anybody decided anything by then are in it: a left join's null is "not in force".
     """
     age = policy.consent.student_from_age
     only = f" and c.student_id in ({among})" if among else ""
@@ -198,9 +197,9 @@ def in_force(
     session: Session, student_ids: Collection[uuid.UUID] | None, *, at: dt.datetime, policy: Policy
 ) -> frozenset[uuid.UUID]:
     """Those of these students (None: of the whole scope) for whom consent is in force at `at`."""
-    among = "" if student_ids is None else " and f.student_id = any(:students)"
+    among = "" if student_ids is None else "select unnest(cast(:students as uuid[]))"
     found = session.execute(
-        text(f"select f.student_id from ({in_force_sql(policy)}) f where f.is_in_force{among}"),  # noqa: S608 - our own SQL
+        text(f"select f.student_id from ({in_force_sql(policy, among=among)}) f where f.is_in_force"),  # noqa: S608 - our own SQL
         {
             "district": access.scope_of(session).district_id,
             "at": at,
