@@ -343,7 +343,7 @@ class _Builder:
         if condition is None:
             return pl.lit(True)
         possible = (self._meets(name, condition.op, condition.value).fill_null(True) for name in condition.any_of)
-        return pl.sum_horizontal(p.cast(pl.Int16) for p in possible) >= condition.at_least
+        return pl.sum_horizontal(possible) >= condition.at_least
 
     def _meets(self, item_id: str, op: str, value: int) -> pl.Expr:
         """Whether the item's score meets the condition: null for a blank, false for an unknown code."""
@@ -485,11 +485,12 @@ class _Builder:
             return _compare(self.scores[condition.scale], condition.op, condition.value)
         met = [self._meets(name, condition.op, condition.value) for name in condition.any_of]
         if condition.is_blank_counted:
-            met = [m.fill_null(True) for m in met]
+            due = (self._is_blank(self.instrument.item(name)) for name in condition.any_of)
+            met = [_surely(m) | blank for m, blank in zip(met, due, strict=True)]
         if condition.at_least == 1:
             return reduce(or_, met)
-        surely = pl.sum_horizontal(m.fill_null(False).cast(pl.Int16) for m in met) >= condition.at_least
-        possibly = pl.sum_horizontal(m.fill_null(True).cast(pl.Int16) for m in met) >= condition.at_least
+        surely = pl.sum_horizontal(met) >= condition.at_least
+        possibly = pl.sum_horizontal(m.fill_null(True) for m in met) >= condition.at_least
         return pl.when(surely).then(True).when(~possibly).then(False)
 
     def _critical_blank(self, criticals: list[CriticalItem], n_answered: pl.Expr) -> pl.Expr:

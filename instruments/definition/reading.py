@@ -1,0 +1,479 @@
+"""One TOML file into an instrument: every wrong word is noted, none stops the reading."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from instruments.definition.parts import (
+    FORM_NAMES,
+    INFORMANTS,
+    METHODS,
+    OPERATORS,
+    SENSITIVITIES,
+    VERDICTS,
+    Band,
+    BandScheme,
+    CriticalItem,
+    CutOff,
+    Derived,
+    Fact,
+    Form,
+    InstructedItem,
+    Instrument,
+    Item,
+    ItemCondition,
+    Layout,
+    Licence,
+    MissingRule,
+    Option,
+    Problem,
+    Scale,
+    ScaleCondition,
+    ValidityRule,
+)
+
+FARTHEST_CODE = 999
+IDENTIFIER = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+
+_REQUIRED: Any = object()
+
+
+class Table:
+    """One TOML table being read: wrong things are noted and a harmless value stands in, so that reading goes on."""
+
+    def __init__(self, content: Mapping[str, Any], place: str, problems: list[Problem]) -> None:
+        self._left = dict(content)
+        self.place = place
+        self.problems = problems
+
+    def at(self, key: str) -> str:
+        return f"{self.place}.{key}" if self.place else key
+
+    def note(self, key: str, message: str) -> None:
+        self.problems.append(Problem(self.at(key), message))
+
+    def names(self) -> tuple[str, ...]:
+        """The keys not read yet."""
+        return tuple(self._left)
+
+    def rest(self) -> dict[str, Any]:
+        """Everything not read yet, as it stands."""
+        taken, self._left = self._left, {}
+        return taken
+
+    def take(self, key: str, kinds: type | tuple[type, ...], what: str, default: Any, stand_in: Any) -> Any:
+        if key not in self._left:
+            if default is _REQUIRED:
+                self.note(key, "is missing")
+                return stand_in
+            return default
+        value = self._left.pop(key)
+        allowed = kinds if isinstance(kinds, tuple) else (kinds,)
+        if not isinstance(value, allowed) or (isinstance(value, bool) and bool not in allowed):
+            self.note(key, f"must be {what}, not {value!r}")
+            return stand_in
+        return value
+
+    def text(self, key: str, default: Any = _REQUIRED) -> Any:
+        value = self.take(key, str, "text", default, "?")
+        if isinstance(value, str) and not value.strip():
+            self.note(key, "is empty")
+        return value
+
+    def identifier(self, key: str, default: Any = _REQUIRED) -> str:
+        value = str(self.text(key, default))
+        if value != "?" and not IDENTIFIER.fullmatch(value):
+            self.note(key, f"{value!r} must be small letters, digits and single underscores")
+        return value
+
+    def whole(self, key: str, default: Any = _REQUIRED) -> Any:
+        return self.take(key, int, "a whole number", default, 0)
+
+    def number(self, key: str, default: Any = _REQUIRED) -> Any:
+        return self.take(key, (int, float), "a number", default, 0)
+
+    def yes(self, key: str, default: Any = _REQUIRED) -> bool:
+        return bool(self.take(key, bool, "true or false", default, False))
+
+    def choice(self, key: str, allowed: tuple[str, ...], default: Any = _REQUIRED) -> Any:
+        value = self.take(key, str, "text", default, allowed[0])
+        if value is not None and value not in allowed:
+            self.note(key, f"must be one of {', '.join(allowed)}, not {value!r}")
+            return allowed[0]
+        return value
+
+    def texts(self, key: str, default: Any = _REQUIRED, allowed: tuple[str, ...] = ()) -> tuple[str, ...]:
+        values = self.take(key, list, "a list", default, [])
+        for index, value in enumerate(values):
+            if not isinstance(value, str):
+                self.note(f"{key}[{index}]", f"must be text, not {value!r}")
+            elif allowed and value not in allowed:
+                self.note(f"{key}[{index}]", f"must be one of {', '.join(allowed)}, not {value!r}")
+        if len(set(map(str, values))) < len(values):
+            self.note(key, "names something twice")
+        return tuple(map(str, values))
+
+    def languages(self, key: str, default: Any = _REQUIRED) -> dict[str, str]:
+        table = self.take(key, dict, "a table of texts by language", default, {})
+        for language, value in table.items():
+            if not isinstance(value, str) or not value.strip():
+                self.note(f"{key}.{language}", "must be text")
+        return {str(k): str(v) for k, v in table.items()}
+
+    def whole_map(self, key: str) -> dict[int, int]:
+        table = self.take(key, dict, "a table of whole numbers", {}, {})
+        found: dict[int, int] = {}
+        for name, value in table.items():
+            if not re.fullmatch(r"-?\d+", name) or not isinstance(value, int) or isinstance(value, bool):
+                self.note(f"{key}.{name}", "must give a whole number for a whole number")
+            else:
+                found[int(name)] = value
+        return found
+
+    def table(self, key: str, default: Any = _REQUIRED) -> Table | None:
+        value = self.take(key, dict, "a table", default, {})
+        return None if value is None else Table(value, self.at(key), self.problems)
+
+    def tables(self, key: str) -> list[Table]:
+        rows = self.take(key, list, "a list of tables", [], [])
+        good = []
+        for index, row in enumerate(rows):
+            if isinstance(row, dict):
+                good.append(Table(row, self.at(f"{key}[{index}]"), self.problems))
+            else:
+                self.note(f"{key}[{index}]", f"must be a table, not {row!r}")
+        return good
+
+    def named(self, key: str) -> dict[str, Table]:
+        table = self.take(key, dict, "a table of tables", {}, {})
+        good = {}
+        for name, row in table.items():
+            if isinstance(row, dict):
+                good[name] = Table(row, self.at(f"{key}.{name}"), self.problems)
+            else:
+                self.note(f"{key}.{name}", f"must be a table, not {row!r}")
+        return good
+
+    def fact(self) -> Fact:
+        """Takes `source` with either `seen` or `confirm = true`; a fact without one of the two is a problem."""
+        source = str(self.text("source"))
+        is_open = self.yes("confirm", False)
+        seen = self.choice("seen", ("source", "ours"), None)
+        if is_open == bool(seen):
+            self.note("seen", 'say seen = "source" or seen = "ours", or else confirm = true')
+        return Fact(source, "" if is_open else seen or "source")
+
+    def finish(self) -> None:
+        for key in self._left:
+            self.note(key, "is not a word of this format")
+
+
+def instrument_of(top: Table, body: str) -> Instrument:
+    code = top.identifier("code")
+    options = {name: _options(table) for name, table in top.named("options").items()}
+    default_missing = _missing(top.table("missing"))
+    scales = tuple(_scale(name, table, default_missing) for name, table in top.named("scales").items())
+    forms = {name: _form(name, table) for name, table in top.named("forms").items()}
+    quality = top.table("quality", None)
+    instrument = Instrument(
+        code=code,
+        edition=top.identifier("edition"),
+        version=str(top.text("version")),
+        title=top.languages("title"),
+        stem=top.languages("stem", {}),
+        construct=top.identifier("construct"),
+        time_frame=top.text("time_frame", None),
+        is_released=top.yes("released"),
+        loinc=top.text("loinc", None),
+        default_form=str(top.text("default_form")),
+        primary_scale=str(top.text("primary_scale", "total")),
+        forms=forms,
+        layouts={name: _layout(name, table) for name, table in top.named("layouts").items()},
+        items=tuple(_item(code, table, options) for table in top.tables("items")),
+        scales=scales,
+        band_titles={name: _titles(table) for name, table in top.named("band_titles").items()},
+        band_schemes=tuple(_scheme(table) for table in top.tables("band_schemes")),
+        cut_offs=tuple(_cut_off(name, table) for name, table in top.named("cut_offs").items()),
+        derived=tuple(_derived(name, table) for name, table in top.named("derived").items()),
+        critical_items=tuple(_critical(name, table) for name, table in top.named("critical").items()),
+        validity_rules=tuple(_validity(name, table) for name, table in top.named("validity").items()),
+        contradictory_pairs=_pairs(quality),
+        instructed_items=_instructed(quality),
+        licences={name: _licence(name, table) for name, table in top.named("licence").items()},
+        sources=top.texts("sources"),
+        digest=hashlib.sha256(body.encode()).hexdigest(),
+        body=body,
+    )
+    if quality:
+        quality.finish()
+    top.finish()
+    return instrument
+
+
+def _options(table: Table) -> tuple[Option, ...]:
+    found = []
+    for row in table.tables("answers"):
+        code = row.whole("code")
+        found.append(Option(code, row.whole("score", code), row.languages("text", {}), row.text("loinc", None)))
+        row.finish()
+    if len(found) < 2:
+        table.note("answers", "needs at least two answers")
+    if any(abs(option.code) > FARTHEST_CODE or abs(option.score) > FARTHEST_CODE for option in found):
+        table.note("answers", f"codes and scores lie between -{FARTHEST_CODE} and {FARTHEST_CODE}")
+    if len({option.code for option in found}) < len(found):
+        table.note("answers", "gives one code twice")
+    table.finish()
+    return tuple(found)
+
+
+def _item(code: str, table: Table, options: Mapping[str, tuple[Option, ...]]) -> Item:
+    number = table.whole("number")
+    name = table.text("options")
+    if name not in options and name != "?":
+        table.note("options", f"there is no options.{name}")
+    answers = options.get(name, ())
+    is_reversed = table.yes("reversed", False)
+    scores = [option.score for option in answers]
+    mirror = min(scores, default=0) + max(scores, default=0)
+    item = Item(
+        id=f"{code}_{number}",
+        number=number,
+        options=answers,
+        codes={o.code: mirror - o.score if is_reversed else o.score for o in answers},
+        is_reversed=is_reversed,
+        is_scored=table.yes("scored", True),
+        text=table.languages("text", {}),
+        minimum_grade=table.whole("minimum_grade", None),
+        sensitivity=table.choice("sensitivity", SENSITIVITIES, "ordinary"),
+        loinc=table.text("loinc", None),
+        asked_if=_item_condition(table.table("asked_if", None)),
+    )
+    table.finish()
+    return item
+
+
+def _item_condition(table: Table | None) -> ItemCondition | None:
+    if table is None:
+        return None
+    condition = ItemCondition(
+        any_of=table.texts("any_of"),
+        op=table.choice("op", OPERATORS, ">="),
+        value=table.whole("value", 1),
+        at_least=table.whole("at_least", 1),
+        is_blank_counted=table.yes("blank_counts", False),
+    )
+    if not 1 <= condition.at_least <= max(1, len(condition.any_of)):
+        table.note("at_least", f"must lie between 1 and {len(condition.any_of)}")
+    table.finish()
+    return condition
+
+
+def _missing(table: Table | None) -> MissingRule:
+    if table is None:
+        return MissingRule("none", None, Fact("?", "source"))
+    kind = table.choice("rule", ("none", "prorate", "minimum_answered", "blank_as_zero"))
+    limit: int | None = None
+    match kind:
+        case "prorate":
+            limit = table.whole("max_blank")
+        case "minimum_answered":
+            limit = table.whole("minimum")
+        case "blank_as_zero":
+            limit = table.whole("invalid_from", None)
+    if limit is not None and limit < 1:
+        table.note("rule", "its limit must be 1 or more")
+    if kind in ("prorate", "minimum_answered"):
+        table.choice("rounding", ("half_up",))
+    rule = MissingRule(kind, limit, table.fact())
+    table.finish()
+    return rule
+
+
+def _scale(name: str, table: Table, default: MissingRule) -> Scale:
+    thresholds = table.table("thresholds", None)
+    own = table.table("missing", None)
+    items = table.texts("items", [])
+    scale = Scale(
+        id=name,
+        title=table.languages("title", {}),
+        method=table.choice("method", METHODS),
+        items=items,
+        of=table.texts("of", []),
+        thresholds=_thresholds(thresholds, items),
+        multiply=table.number("multiply", 1),
+        add=table.number("add", 0),
+        missing=_missing(own) if own else default,
+        is_high_good=table.yes("high_is_good", False),
+        loinc=table.text("loinc", None),
+        fact=table.fact(),
+    )
+    if bool(scale.items) == bool(scale.of):
+        table.note("items", "give either items or of (other scales), one of the two")
+    if scale.method == "linear" and len(scale.of) != 1:
+        table.note("of", "a linear scale is made of exactly one scale")
+    if scale.method in ("mean", "count") and scale.of:
+        table.note("method", "only sum and linear can be made of other scales")
+    if (scale.method == "count") != (thresholds is not None):
+        table.note("thresholds", "belong to a count scale, and a count scale needs them")
+    if own and scale.of:
+        table.note("missing", "a scale made of scales follows theirs")
+    if scale.method != "linear" and (scale.multiply != 1 or scale.add != 0):
+        table.note("multiply", "multiply and add belong to a linear scale")
+    table.finish()
+    return scale
+
+
+def _thresholds(table: Table | None, items: tuple[str, ...]) -> dict[str, int]:
+    """`every = 2` speaks for all items, `phq9_9 = 1` for one."""
+    if table is None:
+        return {}
+    every = table.whole("every", None)
+    found = {item: table.whole(item, every) for item in items}
+    for item, threshold in found.items():
+        if threshold is None:
+            table.note(item, "has no threshold, and there is no `every`")
+    table.finish()
+    return {item: threshold or 0 for item, threshold in found.items()}
+
+
+def _form(name: str, table: Table) -> Form:
+    if name not in FORM_NAMES:
+        table.problems.append(Problem(table.place, f"a form is called one of {', '.join(FORM_NAMES)}"))
+    form = Form(
+        name,
+        table.choice("informant", INFORMANTS),
+        table.whole("min_age"),
+        table.whole("max_age", None),
+        table.fact(),
+    )
+    if form.max_age is not None and form.max_age < form.min_age:
+        table.note("max_age", "is below min_age")
+    table.finish()
+    return form
+
+
+def _layout(name: str, table: Table) -> Layout:
+    layout = Layout(name, table.texts("items"), table.whole_map("codes"), table.fact())
+    table.finish()
+    return layout
+
+
+def _titles(table: Table) -> dict[str, str]:
+    return {language: str(table.text(language)) for language in table.names()}
+
+
+def _scheme(table: Table) -> BandScheme:
+    scheme = BandScheme(
+        name=table.identifier("name"),
+        is_primary=table.yes("primary", False),
+        forms=table.texts("forms", [], FORM_NAMES),
+        population=str(table.text("population")),
+        min_age=table.whole("min_age", None),
+        max_age=table.whole("max_age", None),
+        sex=table.choice("sex", ("f", "m"), None),
+        bands={name: _bands(bands) for name, bands in table.named("bands").items()},
+        fact=table.fact(),
+    )
+    table.finish()
+    return scheme
+
+
+def _bands(table: Table) -> tuple[Band, ...]:
+    found = []
+    for name, ends in table.rest().items():
+        is_pair = isinstance(ends, list) and len(ends) == 2 and all(type(end) in (int, float) for end in ends)
+        if not is_pair:
+            table.note(name, f"must be two numbers, low and high, not {ends!r}")
+        elif ends[0] > ends[1]:
+            table.note(name, "its low end is above its high end")
+        else:
+            found.append(Band(name, ends[0], ends[1]))
+    return tuple(found)
+
+
+def _cut_off(name: str, table: Table) -> CutOff:
+    cut_off = CutOff(
+        name,
+        str(table.text("scale")),
+        table.choice("op", OPERATORS),
+        table.number("value"),
+        table.choice("marks", ("screen", "impairment"), "screen"),
+        table.texts("forms", [], FORM_NAMES),
+        table.fact(),
+    )
+    table.finish()
+    return cut_off
+
+
+def _derived(name: str, table: Table) -> Derived:
+    conditions: list[ItemCondition | ScaleCondition] = []
+    for row in table.tables("all_of"):
+        if "scale" in row.names():
+            conditions.append(ScaleCondition(str(row.text("scale")), row.choice("op", OPERATORS), row.number("value")))
+            row.finish()
+        elif condition := _item_condition(row):
+            conditions.append(condition)
+    if not conditions:
+        table.note("all_of", "needs at least one condition")
+    derived = Derived(name, tuple(conditions), table.texts("forms", [], FORM_NAMES), table.fact())
+    table.finish()
+    return derived
+
+
+def _critical(name: str, table: Table) -> CriticalItem:
+    critical = CriticalItem(
+        name,
+        str(table.text("item")),
+        table.choice("op", OPERATORS),
+        table.whole("value"),
+        table.identifier("kind"),
+        table.texts("forms", [], FORM_NAMES),
+        table.fact(),
+    )
+    table.finish()
+    return critical
+
+
+def _validity(name: str, table: Table) -> ValidityRule:
+    rule = ValidityRule(
+        name,
+        str(table.text("scale")),
+        table.choice("op", OPERATORS),
+        table.number("value"),
+        table.choice("verdict", ("invalid", "suspect")),
+        table.fact(),
+    )
+    table.finish()
+    return rule
+
+
+def _licence(language: str, table: Table) -> Licence:
+    licence = Licence(language, table.choice("verdict", VERDICTS), str(table.text("text")), table.fact())
+    table.finish()
+    return licence
+
+
+def _pairs(quality: Table | None) -> tuple[tuple[str, str], ...]:
+    if quality is None:
+        return ()
+    rows = quality.take("contradictory", list, "a list of pairs of item ids", [], [])
+    good = []
+    for index, row in enumerate(rows):
+        if isinstance(row, list) and len(row) == 2:
+            good.append((str(row[0]), str(row[1])))
+        else:
+            quality.note(f"contradictory[{index}]", "must be a pair of item ids")
+    return tuple(good)
+
+
+def _instructed(quality: Table | None) -> tuple[InstructedItem, ...]:
+    if quality is None:
+        return ()
+    found = []
+    for row in quality.tables("instructed"):
+        found.append(InstructedItem(str(row.text("item")), row.whole("code")))
+        row.finish()
+    return tuple(found)
