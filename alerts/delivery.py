@@ -298,12 +298,13 @@ class Smtp:
 
     def _connection(self) -> smtplib.SMTP:
         parts = urlsplit(self.settings.smtp_url or "")
-        host = parts.hostname or "localhost"
+        host, me = parts.hostname or "localhost", self._host()  # our own name is known: smtplib would ask the DNS
         if parts.scheme == "smtps":
             context = ssl.create_default_context()
-            server: smtplib.SMTP = smtplib.SMTP_SSL(host, parts.port or 465, timeout=TIMEOUT_SECONDS, context=context)
+            port = parts.port or 465
+            server: smtplib.SMTP = smtplib.SMTP_SSL(host, port, me, timeout=TIMEOUT_SECONDS, context=context)
         else:
-            server = smtplib.SMTP(host, parts.port or 25, timeout=TIMEOUT_SECONDS)
+            server = smtplib.SMTP(host, parts.port or 25, me, timeout=TIMEOUT_SECONDS)
             server.ehlo()
             if server.has_extn("starttls"):
                 server.starttls(context=ssl.create_default_context())
@@ -313,8 +314,11 @@ class Smtp:
             server.login(unquote(parts.username), unquote(parts.password or ""))
         return server
 
+    def _host(self) -> str:
+        return urlsplit(self.settings.base_url).hostname or "localhost"
+
     def _mail(self, address: str, message: Message) -> EmailMessage:
-        host = urlsplit(self.settings.base_url).hostname or "localhost"
+        host = self._host()
         subject, body = written(message, self.settings)
         mail = EmailMessage()
         mail["Message-ID"] = f"<{message.id}@{host}>"

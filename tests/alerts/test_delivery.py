@@ -1,0 +1,239 @@
+"""What leaves the house: little, once, in the end, and loudly when it does not."""
+
+import asyncio
+import datetime as dt
+import socket
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from email import message_from_bytes
+from email.message import Message as Mail
+from email.policy import default as modern
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiosmtpd.controller import Controller
+from sqlalchemy import text
+
+from alerts import delivery, triage
+from screening import staff
+from tests.alerts.episodes import HOUR, MONDAY, ORANGE, RED, made_up_settings, race, ring
+from tests.cast import Cast
+from tests.factories import make_student
+
+MINUTE = dt.timedelta(minutes=1)
+
+
+@dataclass
+class Outbox:
+    """A channel that keeps what it is given, and fails as often as it is told to."""
+
+    name: str = "outbox"
+    failures: int = 0
+    is_final: bool = False
+    taken: list[tuple[str, delivery.Message]] = field(default_factory=list)
+    refused: list[uuid.UUID] = field(default_factory=list)
+
+    def __call__(self, address: str, message: delivery.Message) -> None:
+        if len(self.refused) < self.failures:
+            self.refused.append(message.id)
+            raise delivery.Undeliverable("outbox_full", is_final=self.is_final)
+        self.taken.append((address, message))
+
+
+class Inbox:
+    """A mail server's side: keeps mails, after answering the first ones with these words."""
+
+    def __init__(self, *answers: str) -> None:
+        self.answers = list(answers)
+        self.seen: list[Mail] = []
+        self.mails: list[Mail] = []
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
+        mail = message_from_bytes(envelope.content, policy=modern)
+        self.seen.append(mail)
+        await asyncio.sleep(0)
+        if self.answers:
+            return self.answers.pop(0)
+        self.mails.append(mail)
+        return "250 OK"
+
+
+@pytest.fixture
+def inbox() -> Inbox:
+    return Inbox()
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+def port(inbox: Inbox, free_port: int) -> Iterator[int]:
+    server = Controller(inbox, hostname="127.0.0.1", port=free_port)
+    server.start()
+    try:
+        yield free_port
+    finally:
+        server.stop()
+
+
+def test_a_message_says_how_urgently_where_and_by_when_and_nothing_else(
+    cast: Cast, tmp_path: Path, inbox: Inbox, port: int
+) -> None:
+    with cast.database.unit(cast.scope) as session:
+        alert = ring(session, cast.students.granted_13, RED, rule="phq9_self_harm_daily", is_self_harm=True)
+    settings = made_up_settings(tmp_path, SCREENING_SMTP_URL=f"smtp://127.0.0.1:{port}", SCREENING_LOCALE="en")
+    assert delivery.deliver_pending(cast.database, cast.district.id, settings, now=MONDAY).sent == 2
+    for mail in inbox.mails:
+        body = mail.get_content()  # type: ignore[attr-defined]
+        assert body.replace("\r\n", "\n") == (
+            f"please look now\n\nSchool: School A\nDue: 2026-09-07 10:30\nhttp://127.0.0.1:8000/v1/alerts/{alert.id}\n"
+        )
+        everything = f"{mail}{body}".lower()
+        for canary in ("王小明", "a001", "phq", "harm", "score", "tier", "orange", str(cast.students.granted_13.id)):
+            assert canary not in everything
+        assert "red" not in everything.split()
+
+
+def test_the_words_are_in_the_places_language(tmp_path: Path) -> None:
+    settings = made_up_settings(tmp_path, SCREENING_LOCALE="zh_CN")
+    message = delivery.Message(uuid.uuid4(), "immediate", "http://x/y", "第一中学", MONDAY)
+    subject, body = delivery.written(message, settings)
+    assert subject == "学生心理健康工作: 请立即查看"
+    assert body == "请立即查看\n\n学校：第一中学\n时限：2026-09-07 10:00\nhttp://x/y\n"
+
+
+@pytest.mark.parametrize("answer", ["450 mailbox busy", "550 no such user", "421 closing"])
+def test_a_refused_mail_goes_out_again_under_the_same_id(
+    cast: Cast, tmp_path: Path, inbox: Inbox, port: int, answer: str
+) -> None:
+    with cast.database.unit(cast.scope) as session:
+        ring(session, cast.students.granted_13, ORANGE)
+    inbox.answers.append(answer)
+    settings = made_up_settings(tmp_path, SCREENING_SMTP_URL=f"smtp://127.0.0.1:{port}")
+    assert send(cast, settings, MONDAY) == (0, 1)
+    assert send(cast, settings, MONDAY + MINUTE / 2) == (0, 0)
+    assert send(cast, settings, MONDAY + MINUTE) == (1, 0)
+    assert send(cast, settings, MONDAY + HOUR) == (0, 0)
+    first, second = inbox.seen
+    assert first["Message-ID"] == second["Message-ID"]
+    with cast.database.unit(cast.scope) as session:
+        row = session.execute(text("select state, attempts, channel, problem, sent_at from deliveries")).one()
+        assert tuple(row) == ("sent", 2, "smtp", None, MONDAY + MINUTE)
+
+
+def test_a_mail_server_that_is_away_keeps_nothing_waiting_and_loses_nothing(
+    cast: Cast, tmp_path: Path, free_port: int
+) -> None:
+    with cast.database.unit(cast.scope) as session:
+        alert = ring(session, cast.students.granted_13, RED)
+        assert [row.id for row in triage.queue(session)] == [alert.id]
+    settings = made_up_settings(tmp_path, SCREENING_SMTP_URL=f"smtp://127.0.0.1:{free_port}")
+    assert send(cast, settings, MONDAY) == (0, 2)
+    with cast.database.unit(cast.scope) as session:
+        states = session.execute(text("select state, problem from deliveries")).all()
+        assert [tuple(row) for row in states] == [("pending", "smtp_ConnectionRefusedError")] * 2
+
+
+def test_what_fails_is_tried_ever_more_slowly_and_given_up_loudly(cast: Cast, tmp_path: Path) -> None:
+    with cast.database.unit(cast.scope) as session:
+        ring(session, cast.students.granted_13, ORANGE)
+    outbox, settings, now = Outbox(failures=99), made_up_settings(tmp_path), MONDAY
+    for attempt in range(1, delivery.ATTEMPTS + 1):
+        assert send(cast, settings, now, outbox) == (0, 1)
+        now += delivery.delay_after(attempt)
+    assert send(cast, settings, now + 24 * HOUR, outbox) == (0, 0)
+    assert len(set(outbox.refused)) == 1
+    with cast.database.unit(cast.scope) as session:
+        assert session.execute(text("select state, problem from deliveries")).one() == ("refused", "outbox_full")
+        assert delivery.problems(session, now=dt.datetime.now(dt.UTC)) == ["deliveries_refused 1"]
+
+
+def test_the_delay_doubles_up_to_an_hour() -> None:
+    minutes = [delivery.delay_after(attempt) / MINUTE for attempt in range(1, 10)]
+    assert minutes == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+
+
+def test_the_urgent_goes_first(cast: Cast, tmp_path: Path) -> None:
+    with cast.database.unit(cast.scope) as session:
+        for _ in range(3):
+            ring(session, make_student(session, cast.school_b.id), ORANGE)
+        ring(session, make_student(session, cast.school_b.id), RED, at=MONDAY + MINUTE)
+    outbox = Outbox()
+    send(cast, made_up_settings(tmp_path), MONDAY + MINUTE, outbox)
+    urgencies = [message.urgency for _, message in outbox.taken]
+    assert urgencies == sorted(urgencies, key=["immediate", "soon"].index)
+
+
+def test_two_workers_send_each_message_once(cast: Cast, tmp_path: Path) -> None:
+    with cast.database.unit(cast.scope) as session:
+        for _ in range(20):
+            ring(session, make_student(session, cast.school_a.id), RED)
+    outbox, settings = Outbox(), made_up_settings(tmp_path)
+    race(*[lambda: send(cast, settings, MONDAY, outbox)] * 3)
+    assert len(outbox.taken) == len({message.id for _, message in outbox.taken}) == 40
+
+
+def test_a_message_goes_to_the_person_who_should_hear(cast: Cast, tmp_path: Path) -> None:
+    with cast.database.unit(cast.scope) as session:
+        ring(session, cast.students.in_school_b, ORANGE)
+        assert cast.chen.staff_id is not None
+        address = staff.email_of(session, cast.chen.staff_id)
+    outbox = Outbox()
+    send(cast, made_up_settings(tmp_path), MONDAY, outbox)
+    assert [to for to, _ in outbox.taken] == [address]
+
+
+def test_without_a_mail_server_development_writes_a_line(
+    cast: Cast, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with cast.database.unit(cast.scope) as session:
+        alert = ring(session, cast.students.granted_13, ORANGE)
+    assert send(cast, made_up_settings(tmp_path), MONDAY) == (1, 0)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(alert.id) in line
+    assert "soon" in line
+
+
+def test_production_without_a_mail_server_says_so(tmp_path: Path) -> None:
+    key = tmp_path / "master.key"
+    key.write_bytes(bytes(range(32)))
+    key.chmod(0o600)
+    settings = made_up_settings(
+        tmp_path,
+        SCREENING_ENV="production",
+        SCREENING_BASE_URL="https://screening.example",
+        SCREENING_MASTER_KEY_FILE=str(key),
+        SCREENING_BACKUP_TARGET=str(tmp_path),
+    )
+    channel = delivery.channel_of(settings)
+    with pytest.raises(delivery.Undeliverable, match="no_channel"):
+        channel("somebody@example.test", delivery.Message(uuid.uuid4(), "soon", "x", "y", MONDAY))
+
+
+def test_a_worker_that_dies_after_sending_sends_again_under_the_same_id(cast: Cast, tmp_path: Path) -> None:
+    """A hand-over to a mail server may repeat when the worker is killed; it never goes missing."""
+    with cast.database.unit(cast.scope) as session:
+        ring(session, cast.students.in_school_b, ORANGE)
+
+    class Killed(Outbox):
+        def __call__(self, address: str, message: delivery.Message) -> None:
+            super().__call__(address, message)
+            raise KeyboardInterrupt
+
+    killed, outbox = Killed(), Outbox()
+    with pytest.raises(KeyboardInterrupt):
+        send(cast, made_up_settings(tmp_path), MONDAY, killed)
+    send(cast, made_up_settings(tmp_path), MONDAY, outbox)
+    assert [message.id for _, message in killed.taken] == [message.id for _, message in outbox.taken]
+
+
+def send(cast: Cast, settings: Any, now: dt.datetime, channel: delivery.Channel | None = None) -> tuple[int, int]:
+    came = delivery.deliver_pending(cast.database, cast.district.id, settings, now=now, send=channel)
+    return came.sent, came.failed
