@@ -611,14 +611,9 @@ def upgrade() -> None:
         sa.UniqueConstraint("district_id", "id", name=op.f("uq_assignments_district_id_id")),
     )
     op.create_index(
-        op.f("ix_assignments_district_id_round_id_school_id"),
-        "assignments",
-        ["district_id", "round_id", "school_id"],
-        unique=False,
-    )
-    op.create_index(
         op.f("ix_assignments_district_id_student_id"), "assignments", ["district_id", "student_id"], unique=False
     )
+    op.create_index(op.f("ix_assignments_school_id_round_id"), "assignments", ["school_id", "round_id"], unique=False)
     op.create_table(
         "case_entries",
         sa.Column("district_id", sa.Uuid(), nullable=False),
@@ -972,6 +967,7 @@ def upgrade() -> None:
         unique=False,
         postgresql_where="closed_at is null and state = 'new'",
     )
+    op.create_index(op.f("ix_alerts_district_id_student_id"), "alerts", ["district_id", "student_id"], unique=False)
     op.create_index(
         "ix_alerts_queue",
         "alerts",
@@ -1137,6 +1133,7 @@ def downgrade() -> None:
     op.drop_index("uq_alerts_upload_row", table_name="alerts", postgresql_where="source = 'upload'")
     op.drop_index("uq_alerts_open", table_name="alerts", postgresql_where="closed_at is null")
     op.drop_index("ix_alerts_queue", table_name="alerts", postgresql_where="closed_at is null")
+    op.drop_index(op.f("ix_alerts_district_id_student_id"), table_name="alerts")
     op.drop_index("ix_alerts_clock", table_name="alerts", postgresql_where="closed_at is null and state = 'new'")
     op.drop_table("alerts")
     op.drop_table("administrations")
@@ -1161,8 +1158,8 @@ def downgrade() -> None:
     op.drop_table("closures")
     op.drop_index(op.f("ix_case_entries_district_id_case_id_at"), table_name="case_entries")
     op.drop_table("case_entries")
+    op.drop_index(op.f("ix_assignments_school_id_round_id"), table_name="assignments")
     op.drop_index(op.f("ix_assignments_district_id_student_id"), table_name="assignments")
-    op.drop_index(op.f("ix_assignments_district_id_round_id_school_id"), table_name="assignments")
     op.drop_table("assignments")
     op.drop_table("staff_roles")
     op.drop_index(op.f("ix_special_groups_district_id_student_id"), table_name="special_groups")
