@@ -9,14 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import polars as pl
 from sqlalchemy import RowMapping, text
 from sqlalchemy.orm import Session
 
-from instruments.definition import Instrument
+from instruments import scoring
 from screening import access, audit, results, rounds, tiers
 from screening.errors import Conflict, InvalidUpload, NotFound, Problem, Refused
-from screening.results import FormKey, Revision, Revisions, Signal
+from screening.results import Revision, Revisions, Signal
 
 
 @dataclass(frozen=True)
@@ -105,6 +104,11 @@ class _Place:
         decisions: dict[str, str] = self.row["decisions"] or {}
         return self.rules.policy.has_consent(self.row["age"], decisions)
 
+    @property
+    def stored(self) -> list[tuple[str, str, int, int, tuple[int | None, ...]]]:
+        """Stored forms of the student in this round: instrument, informant, attempt, revision, answers."""
+        return [(*stored[:4], tuple(stored[4])) for stored in self.row["stored"] or ()]
+
     def with_drafts(self, pages: Mapping[str, Answers]) -> dict[str, dict[str, int | None]]:
         """What was saved before, with these answers over it."""
         merged: dict[str, dict[str, int | None]] = {
@@ -147,8 +151,8 @@ _READ_PLACE = text(
     "   order by given_by, decided_at desc, recorded_at desc, decision = 'granted') c) as decisions,"
     " (select jsonb_object_agg(d.instrument, d.answers) from drafts d"
     "   where d.district_id = :district and d.assignment_id = a.id) as drafts,"
-    " (select jsonb_agg(jsonb_build_array(f.instrument, f.informant, f.attempt, f.revision, f.status,"
-    "    cast(f.answers as text), cast(f.scores as text))) from administrations f where f.district_id = :district"
+    " (select jsonb_agg(jsonb_build_array(f.instrument, f.informant, f.attempt, f.revision,"
+    "   to_jsonb(f.answers))) from administrations f where f.district_id = :district"
     "   and f.round_id = a.round_id and f.student_id = a.student_id) as stored,"
     " (select jsonb_build_array(r.revision, r.reasons, r.forms) from results r where r.district_id = :district"
     "   and r.round_id = a.round_id and r.student_id = a.student_id order by r.revision desc limit 1) as standing,"
@@ -185,33 +189,22 @@ def _by_instrument(place: _Place, answers: Answers) -> dict[str, dict[str, int |
 # -- saving --------------------------------------------------------------------------------------------------------
 
 
-def _frame(instrument: Instrument, answers: Answers) -> pl.DataFrame:
-    return pl.DataFrame(
-        [
-            pl.Series("key", [0], pl.UInt32),
-            *(pl.Series(item, [answers.get(item)], pl.Int16) for item in results.item_ids(instrument)),
-        ]
-    )
-
-
-def _students(place: _Place) -> pl.DataFrame:
-    return pl.DataFrame(
-        {"key": [0], "age": [place.row["age"]], "prior_tier": [place.row["prior_tier"] or 0]},
-        schema={"key": pl.UInt32, "age": pl.Int16, "prior_tier": pl.Int8},
-    )
-
-
 def _safety_signals(place: _Place, pages: Mapping[str, Answers]) -> tuple[Signal, ...]:
-    forms = {
-        (code, place.forms[code]): results.scored(
-            _frame(place.rules.instruments[code], page), place.rules.instruments[code], place.forms[code]
-        )
+    forms = [
+        (code, place.forms[code], scoring.score_one(page, place.rules.instruments[code], place.forms[code]))
         for code, page in pages.items()
-        if _critical_answers(place.rules.instruments[code], page)
-    }
+        if _critical_answers(place, code, page)
+    ]
     if not forms:
         return ()
-    verdict = tiers.decide(_students(place), forms, place.rules.policy, place.rules.instruments, only_safety=True)
+    verdict = tiers.decide_one(
+        forms,
+        place.rules.policy,
+        place.rules.instruments,
+        age=place.row["age"],
+        prior_tier=0,
+        only_safety=True,
+    )
     return tuple(
         Signal(
             student_id=place.student_id,
@@ -222,17 +215,21 @@ def _safety_signals(place: _Place, pages: Mapping[str, Answers]) -> tuple[Signal
             source=f"safety_answer/{place.row['id']}",
             round_id=place.round_id,
         )
-        for rule_id in verdict.item(0, "reasons")
+        for rule_id in verdict.reasons
     )
 
 
-def _critical_answers(instrument: Instrument, page: Answers) -> dict[str, int]:
+def _critical_answers(place: _Place, code: str, page: Answers) -> dict[str, int]:
     """The critical items of a page that were answered so that somebody should know."""
-    scored = results.scored(_frame(instrument, page), instrument, instrument.default_form)
+    instrument, form = place.rules.instruments[code], place.forms[code]
+    asked = [c for c in instrument.critical_items if page.get(c.item) is not None and form in (c.forms or (form,))]
+    if not asked:
+        return {}
+    scored = scoring.score_one(page, instrument, form)
     return {
         critical.item: answer
-        for critical in instrument.critical_items
-        if scored.item(0, f"critical_{critical.id}") and (answer := page.get(critical.item)) is not None
+        for critical in asked
+        if scored[f"critical_{critical.id}"] and (answer := page[critical.item]) is not None
     }
 
 
@@ -257,7 +254,7 @@ def _keep_drafts(session: Session, place: _Place, pages: Mapping[str, Answers], 
 
 def _keep_safety_answers(session: Session, place: _Place, pages: Mapping[str, Answers], now: dt.datetime) -> None:
     for code, page in pages.items():
-        for item, answer in _critical_answers(place.rules.instruments[code], page).items():
+        for item, answer in _critical_answers(place, code, page).items():
             session.execute(
                 text(
                     "insert into safety_answers (district_id, assignment_id, item, answer, school_id, instrument,"
@@ -279,31 +276,55 @@ def _owner(session: Session, place: _Place) -> dict[str, Any]:
 # -- handing in ----------------------------------------------------------------------------------------------------
 
 
-def _new_forms(place: _Place, pages: Mapping[str, Answers]) -> tuple[dict[FormKey, pl.DataFrame], bool]:
-    """The forms that were answered and are not stored yet, scored; and whether others are there already."""
-    stored = {row[0]: row[5] for row in place.row["stored"] or () if row[1] == place.row["informant"]}
-    new: dict[FormKey, pl.DataFrame] = {}
+@dataclass(frozen=True)
+class _Form:
+    """One instrument as it stands for the student: new (attempt 1, revision 1), or stored."""
+
+    code: str
+    form: str
+    attempt: int
+    revision: int
+    answers: tuple[int | None, ...]
+    scored: Mapping[str, object]
+
+    @property
+    def label(self) -> str:
+        return f"{self.code}/{results.informant_of(self.form)}/{self.attempt}/{self.revision}"
+
+
+def _new_forms(place: _Place, pages: Mapping[str, Answers]) -> tuple[list[_Form], bool]:
+    """The forms that were answered and are not stored yet; and whether others are there already."""
+    stored = {code: answers for code, informant, _, _, answers in place.stored if informant == place.row["informant"]}
+    new: list[_Form] = []
     repeated = False
     for code, page in pages.items():
-        if all(answer is None for answer in page.values()):
+        answers = tuple(page.get(item) for item in results.item_ids(place.rules.instruments[code]))
+        if all(answer is None for answer in answers):
             continue
-        instrument, form = place.rules.instruments[code], place.forms[code]
-        frame = _frame(instrument, page)
-        if code in stored:
-            if frame.select(results.answers_text(instrument)).item() != stored[code]:
-                raise Conflict(f"Other answers to {code} were handed in before.", code="differs")
+        if code not in stored:
+            new.append(_form(place, code, place.forms[code], 1, 1, answers))
+        elif stored[code] == answers:
             repeated = True
-            continue
-        attempt = frame.with_columns(pl.lit(1, pl.Int16).alias("attempt"), pl.lit(1, pl.Int16).alias("revision"))
-        new[code, form] = results.scored(attempt, instrument, form)
+        else:
+            raise Conflict(f"Other answers to {code} were handed in before.", code="differs")
     return new, repeated
 
 
-def _append(
-    session: Session, place: _Place, new: Mapping[FormKey, pl.DataFrame], by: access.Actor, now: dt.datetime
-) -> Revisions:
-    forms = {**results.unpacked(_stored(place), place.rules), **new}
-    verdict = results.decided(_students(place), forms, place.rules).row(0, named=True)
+def _form(place: _Place, code: str, form: str, attempt: int, revision: int, answers: tuple[int | None, ...]) -> _Form:
+    instrument = place.rules.instruments[code]
+    by_item = dict(zip(results.item_ids(instrument), answers, strict=True))
+    return _Form(code, form, attempt, revision, answers, scoring.score_one(by_item, instrument, form))
+
+
+def _append(session: Session, place: _Place, new: Sequence[_Form], by: access.Actor, now: dt.datetime) -> Revisions:
+    forms = [*new, *_stored_forms(place)]
+    verdict = tiers.decide_one(
+        [(form.code, form.form, form.scored) for form in forms],
+        place.rules.policy,
+        place.rules.instruments,
+        age=place.row["age"],
+        prior_tier=place.row["prior_tier"] or 0,
+    )
     revision, reasons_before, forms_before = place.row["standing"] or (0, (), ())
     parameters: dict[str, Any] = {
         "district": access.scope_of(session).district_id,
@@ -311,16 +332,25 @@ def _append(
         "student": place.student_id,
         "revision": revision + 1,
     }
-    account = {"school": place.row["school_id"], "by": by.person, "now": now}
-    session.execute(_APPEND_FORMS, parameters | account | _form_columns(place, new))
     session.execute(
-        _APPEND_RESULT,
+        _APPEND,
         parameters
-        | account
-        | {"rules": place.rules.rule_set_id, "assignment": place.row["id"]}
-        | {name: verdict[name] for name in ("tier", "validity", "reasons", "forms", "prior_tier", "age")},
+        | _columns(place, new)
+        | {
+            "school": place.row["school_id"],
+            "by": by.person,
+            "now": now,
+            "rules": place.rules.rule_set_id,
+            "assignment": place.row["id"],
+            "tier": verdict.tier,
+            "validity": verdict.validity,
+            "reasons": list(verdict.reasons),
+            "forms": sorted(form.label for form in forms),
+            "prior_tier": place.row["prior_tier"] or 0,
+            "age": place.row["age"],
+        },
     )
-    before = results.latest_attempt(forms_before)
+    attempt, before = max(form.attempt for form in forms), results.latest_attempt(forms_before)
     return Revisions(
         round_id=place.round_id,
         is_historical=False,
@@ -330,53 +360,52 @@ def _append(
             Revision(
                 student_id=place.student_id,
                 school_id=place.row["school_id"],
-                reasons=tuple(verdict["reasons"]),
+                reasons=verdict.reasons,
                 reasons_before=tuple(reasons_before),
-                attempt=verdict["attempt"],
-                is_new_attempt=verdict["attempt"] > before > 0,
+                attempt=attempt,
+                is_new_attempt=attempt > before > 0,
             ),
         ),
     )
 
 
-def _stored(place: _Place) -> pl.DataFrame:
-    """The standing revision of every stored form of this student in this round."""
-    rows: Sequence[Sequence[Any]] = place.row["stored"] or ()
-    schema = {name: dtype for name, dtype in results.ADMINISTRATION_COLUMNS.items() if name != "student_id"}
-    return (
-        pl.DataFrame(rows, schema=schema, orient="row")
-        .with_columns(pl.lit(0, pl.UInt32).alias("key"))
-        .sort("revision")
-        .unique(["instrument", "informant", "attempt"], keep="last", maintain_order=True)
-    )
-
-
-def _form_columns(place: _Place, new: Mapping[FormKey, pl.DataFrame]) -> dict[str, list[Any]]:
-    rows = [
-        frame.select(
-            pl.lit(code).alias("instrument"),
-            pl.lit(results.informant_of(form)).alias("informant"),
-            results.answers_text(place.rules.instruments[code]).alias("answers"),
-            pl.col("status").cast(pl.String),
-            pl.col("n_missing").alias("missing"),
-            results.scores_text(place.rules.instruments[code]).alias("scores"),
-        ).row(0, named=True)
-        for (code, form), frame in new.items()
+def _stored_forms(place: _Place) -> list[_Form]:
+    """What the student has in this round already: of every attempt the revision that stands."""
+    standing = {
+        (code, informant, attempt): (revision, answers)
+        for code, informant, attempt, revision, answers in sorted(place.stored, key=lambda stored: stored[3])
+    }
+    return [
+        _form(place, code, results.form_of(place.rules.instruments[code], informant), attempt, revision, answers)
+        for (code, informant, attempt), (revision, answers) in standing.items()
     ]
-    return {name: [row[name] for row in rows] for name in rows[0]}
 
 
-_APPEND_FORMS = text(
-    "insert into administrations (district_id, round_id, student_id, informant, instrument, attempt, revision,"
-    " school_id, answers, status, missing_count, scores, recorded_by, recorded_at)"
-    " select :district, :round, :student, n.informant, n.instrument, 1, 1, :school, cast(n.answers as smallint[]),"
-    "  n.status, n.missing, cast(n.scores as real[]), :by, :now"
-    " from unnest(cast(:informant as text[]), cast(:instrument as text[]), cast(:answers as text[]),"
-    "  cast(:status as text[]), cast(:missing as smallint[]), cast(:scores as text[]))"
-    " as n (informant, instrument, answers, status, missing, scores)"
-)
-_APPEND_RESULT = text(
-    "with gone as (delete from drafts where district_id = :district and assignment_id = :assignment)"
+def _columns(place: _Place, new: Sequence[_Form]) -> dict[str, list[Any]]:
+    return {
+        "instrument": [form.code for form in new],
+        "answers": [_array_text(form.answers) for form in new],
+        "status": [form.scored["status"] for form in new],
+        "missing": [form.scored["n_missing"] for form in new],
+        "scores": [
+            _array_text([form.scored[scale.id] for scale in place.rules.instruments[form.code].scales]) for form in new
+        ],
+    }
+
+
+def _array_text(values: Sequence[object]) -> str:
+    return "{" + ",".join("NULL" if value is None else str(value) for value in values) + "}"
+
+
+_APPEND = text(
+    "with filled_in as (insert into administrations (district_id, round_id, student_id, informant, instrument, attempt,"
+    "  revision, school_id, answers, status, missing_count, scores, recorded_by, recorded_at)"
+    " select a.district_id, a.round_id, a.student_id, a.informant, n.instrument, 1, 1, :school,"
+    "  cast(n.answers as smallint[]), n.status, n.missing, cast(n.scores as real[]), :by, :now from assignments a,"
+    " unnest(cast(:instrument as text[]), cast(:answers as text[]), cast(:status as text[]),"
+    "  cast(:missing as smallint[]), cast(:scores as text[])) as n (instrument, answers, status, missing, scores)"
+    " where a.district_id = :district and a.id = :assignment),"
+    " handed_in as (delete from drafts where district_id = :district and assignment_id = :assignment)"
     " insert into results (district_id, round_id, student_id, revision, school_id, tier, validity, reasons, forms,"
     " prior_tier, age, rule_set_id, recorded_by, recorded_at)"
     " values (:district, :round, :student, :revision, :school, :tier, :validity, :reasons, :forms, :prior_tier, :age,"

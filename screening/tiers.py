@@ -72,6 +72,70 @@ def decide(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What `decide` says of one student."""
+
+    tier: int
+    reasons: tuple[str, ...]
+    validity: str
+
+
+def decide_one(
+    forms: Iterable[tuple[str, str, Mapping[str, object]]],
+    policy: Policy,
+    instruments: Mapping[str, Instrument],
+    *,
+    age: int | None,
+    prior_tier: int,
+    only_safety: bool = False,
+) -> Verdict:
+    """`decide` for one student: `forms` are (instrument code, form, the columns of `scoring.score` by name).
+
+    Rules see bands, cut-offs and critical answers, never numbers, so that few students differ: what the batch engine
+    said of such forms once is remembered.
+    """
+    seen = tuple(
+        (code, form, tuple((name, value) for name, value in row.items() if _is_seen(instruments[code], name)))
+        for code, form, row in forms
+    )
+    battery = tuple(sorted(instruments.values(), key=lambda instrument: instrument.code))
+    return _decided_one(seen, policy, battery, age, prior_tier, only_safety)
+
+
+@lru_cache(maxsize=50_000)
+def _decided_one(
+    seen: tuple[tuple[str, str, tuple[tuple[str, object], ...]], ...],
+    policy: Policy,
+    battery: tuple[Instrument, ...],
+    age: int | None,
+    prior_tier: int,
+    only_safety: bool,
+) -> Verdict:
+    rows: dict[tuple[str, str], list[dict[str, object]]] = {}
+    for code, form, columns in seen:
+        rows.setdefault((code, form), []).append({"key": 0, **dict(columns)})
+    students = pl.DataFrame(
+        {"key": [0], "age": [age], "prior_tier": [prior_tier]},
+        schema={"key": pl.UInt32, "age": pl.Int16, "prior_tier": pl.Int8},
+    )
+    forms = {form: _typed(own) for form, own in rows.items()}
+    found = decide(students, forms, policy, {i.code: i for i in battery}, only_safety=only_safety).row(0, named=True)
+    return Verdict(found["tier"], tuple(found["reasons"]), found["validity"])
+
+
+@lru_cache(maxsize=10_000)
+def _is_seen(instrument: Instrument, column: str) -> bool:
+    """Whether rules can see this column: all but the numbers."""
+    return column not in ("key", "n_missing", "n_answered") and all(scale.id != column for scale in instrument.scales)
+
+
+def _typed(rows: list[dict[str, object]]) -> pl.DataFrame:
+    is_text = {name for name in rows[0] if name == "status" or "_band" in name}
+    kinds = {name: pl.String() if name in is_text else pl.Boolean() for name in rows[0]}
+    return pl.DataFrame(rows, schema={**kinds, "key": pl.UInt32()})
+
+
 def safety_rules(policy: Policy) -> tuple[Rule, ...]:
     """The rules that speak for a form which is unfinished, void or could not be accepted."""
     return tuple(rule for rule in policy.rules if rule.kind == "self_harm")
