@@ -1,0 +1,70 @@
+"""The web application: every door under one roof, and none without its roles."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from starlette.routing import Route
+
+from api import errors, health, idempotency
+from api.deps import PUBLIC, Door, DoorRoute, Seats, problem_schema
+from api.shell import Meters, Shell
+from api.v1 import doors
+from screening.db import Database
+from screening.settings import Settings
+
+VERSION = "1"
+
+
+def create_app(database: Database, settings: Settings) -> FastAPI:
+    """The app on this database. Raises RuntimeError when a route states no roles."""
+    app = FastAPI(title="Student wellbeing screening", version=VERSION, docs_url=None, redoc_url=None)
+    app.state.database = database
+    app.state.settings = settings
+    app.state.seats = Seats(database.engine.pool.size())  # type: ignore[attr-defined]
+    app.state.meters = Meters()
+    for door in (health.door, *doors()):
+        add(app, door)
+    check(app)
+    errors.install(app)
+    app.add_exception_handler(idempotency.Replayed, idempotency.replay)
+    app.add_middleware(Shell, meters=app.state.meters, is_https=settings.base_url.startswith("https://"))
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def add(app: FastAPI, door: Door) -> None:
+    """Puts a door's routes into the app as they are: nothing between them and their roles."""
+    app.router.routes.extend(door.routes)
+
+
+def check(app: FastAPI) -> None:
+    """That no route of ours is open by mistake. Raises RuntimeError naming every one that is."""
+    faults = list(_faults(app))
+    if faults:
+        raise RuntimeError("; ".join(faults))
+
+
+def _faults(app: FastAPI) -> Iterator[str]:
+    for route in app.routes:
+        path = getattr(route, "path", "?")
+        if path == "/openapi.json" and isinstance(route, Route):
+            continue
+        if not isinstance(route, DoorRoute) or not route.roles:
+            yield f"{path} states no roles"
+        elif route.roles == PUBLIC and path.startswith("/v1"):
+            yield f"{path} is public"
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
+        parts = schema.setdefault("components", {})
+        parts["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
+        details = dict(problem_schema())
+        schemas = parts.setdefault("schemas", {})
+        schemas |= details.pop("$defs", {})
+        schemas["ProblemDetails"] = details
+        app.openapi_schema = schema
+    return app.openapi_schema

@@ -1,0 +1,525 @@
+"""Doors and what every handler asks for: who comes, in which roles, in one transaction, and a page at a time.
+
+A route is made by a `Door`, which demands its roles. Before a byte of the body is read, the caller is known and
+holds one of them; the session that the handler gets sees only schools where the caller holds one.
+"""
+
+import base64
+import datetime as dt
+import functools
+import hashlib
+import json
+import uuid
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Annotated, Any, Literal, TypeVar
+
+import anyio
+import anyio.from_thread
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.routing import APIRoute
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
+from starlette.types import Message, Receive, Scope, Send
+
+from api import auth, idempotency
+from api.errors import Forbidden, InvalidInput, PreconditionFailed, ProblemDetails, TooLarge, TooSlow
+from api.multipart import MOST_FIELD_BYTES, MOST_FILE_BYTES, SentForm
+from screening import access, db
+from screening.db import Database
+from screening.errors import NotFound, Problem, Refused, ServiceBusy
+from screening.models import School
+
+PUBLIC: frozenset[str] = frozenset({"*"})
+"""Says in so many words that a route asks for nobody's name."""
+STAFF = access.ROLES - {"guardian", "student", "referral_partner"}
+"""Everybody who works in the district."""
+CARING = frozenset({"counselor", "lead"})
+
+BODY_BYTES = 1_000_000
+PATIENCE_SECONDS = 30
+SEAT_SECONDS = 10
+KEPT_FOR_THE_QUICK = 4
+"""Seats that no file on its way in can take, so that answers come while files do."""
+Repeats = Literal["thing", "location", "again"]
+"""What a repeated keyed request is answered with: the thing at its address, the address, or doing it once more."""
+
+_R = TypeVar("_R")
+_Handler = TypeVar("_Handler", bound=Callable[..., Any])
+
+
+# -- doors ----------------------------------------------------------------------------------------------
+
+
+class DoorRoute(APIRoute):
+    """A route that knows its roles and lets nobody else in."""
+
+    roles: frozenset[str] = frozenset()
+    repeats: Repeats = "thing"
+    is_streamed: bool = False
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] not in (self.methods or ()) or self.roles == PUBLIC:
+            await super().handle(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        seats: Seats = request.app.state.seats
+        token = auth.token_of(request)
+        request.state.token = token
+        async with seats.taken(scope):
+            request.state.actor = await run_in_threadpool(auth.actor_of, request.app.state.database, token)
+        if not request.state.actor.has(*self.roles):
+            raise Forbidden("None of your roles opens this.")
+        if self.is_streamed:
+            _refuse_long(request, MOST_FILE_BYTES + MOST_FIELD_BYTES)
+        else:
+            body = await _read(request)
+            request.state.digest = idempotency.digest_of(request, body)
+            receive = _again(body, receive)
+        async with seats.taken(scope, is_file=self.is_streamed):
+            await super().handle(scope, receive, send)
+
+
+class Door(APIRouter):
+    """Makes the routes of one resource. Each states its roles: there is no default."""
+
+    def __init__(self, *, prefix: str = "", tag: str) -> None:
+        super().__init__(prefix=prefix, tags=[tag], route_class=DoorRoute)
+
+    def at(
+        self,
+        method: Literal["GET", "POST", "PUT", "DELETE"],
+        path: str,
+        *,
+        roles: Collection[str],
+        status: int = 200,
+        repeats: Repeats = "thing",
+        is_streamed: bool = False,
+        is_conditional: bool = False,
+        **more: Any,
+    ) -> Callable[[_Handler], _Handler]:
+        """Declares a route; `roles` are those that open it, or PUBLIC."""
+        allowed = frozenset(roles)
+        if not allowed or not (allowed == PUBLIC or allowed <= access.ROLES):
+            raise ValueError(f"{method} {path} must state its roles, of those there are")
+        extra = {"x-roles": sorted(allowed), **more.pop("openapi_extra", {})}
+        if allowed != PUBLIC:
+            extra |= {"security": [{"bearer": []}]}
+        responses = {**_documented(method, allowed, is_streamed, is_conditional), **more.pop("responses", {})}
+
+        def make(handler: _Handler) -> _Handler:
+            self.add_api_route(
+                path,
+                handler,
+                methods=[method],
+                status_code=status,
+                responses=responses,
+                openapi_extra=extra,
+                description=_described(handler, allowed),
+                **more,
+            )
+            made = self.routes[-1]
+            if not isinstance(made, DoorRoute):
+                raise TypeError("a door makes door routes")
+            made.roles, made.repeats, made.is_streamed = allowed, repeats, is_streamed
+            return handler
+
+        return make
+
+    def get(self, path: str, **more: Any) -> Callable[[_Handler], _Handler]:
+        return self.at("GET", path, **more)
+
+    def post(self, path: str, **more: Any) -> Callable[[_Handler], _Handler]:
+        return self.at("POST", path, **more)
+
+    def put(self, path: str, **more: Any) -> Callable[[_Handler], _Handler]:
+        return self.at("PUT", path, **more)
+
+    def delete(self, path: str, **more: Any) -> Callable[[_Handler], _Handler]:
+        return self.at("DELETE", path, **more)
+
+
+_STATUS_WORDS = {
+    401: "No token, or one that has ended.",
+    403: "None of the caller's roles opens this.",
+    404: "Absent, or not for this caller: the two look alike.",
+    408: "The body did not come in time.",
+    409: "It cannot be done in the present state, or somebody else was faster.",
+    412: "The thing has changed since it was read (If-Match).",
+    413: "The body is too large.",
+    422: "Something in the request cannot be taken; every problem is named.",
+    503: "Too busy, or the database does not answer; see Retry-After.",
+}
+
+
+def _documented(
+    method: str, roles: frozenset[str], is_streamed: bool, is_conditional: bool
+) -> dict[int | str, dict[str, Any]]:
+    statuses = {503} if roles == PUBLIC else {401, 403, 404, 408, 413, 422, 503}
+    if method != "GET":
+        statuses |= {409}
+    if is_conditional:
+        statuses |= {412}
+    schema = {"$ref": "#/components/schemas/ProblemDetails"}
+    return {
+        status: {
+            "description": _STATUS_WORDS[status],
+            "content": {"application/problem+json": {"schema": schema}},
+        }
+        for status in sorted(statuses)
+    }
+
+
+def _described(handler: Callable[..., object], roles: frozenset[str]) -> str:
+    words = (handler.__doc__ or "").strip()
+    who = "anybody" if roles == PUBLIC else ", ".join(sorted(roles))
+    return f"{words}\n\nRoles: {who}."
+
+
+class Seats:
+    """How many requests may work at once: as many as there are connections, so that none waits for another's.
+
+    Whoever finds no seat in time is told to come back, while those inside are served.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    @functools.cached_property
+    def _all(self) -> anyio.CapacityLimiter:
+        return anyio.CapacityLimiter(self._count)
+
+    @functools.cached_property
+    def _files(self) -> anyio.CapacityLimiter:
+        return anyio.CapacityLimiter(max(1, self._count - KEPT_FOR_THE_QUICK))
+
+    @asynccontextmanager
+    async def taken(self, scope: Scope, *, is_file: bool = False) -> AsyncIterator[None]:
+        """Holds a seat; what is asked again on behalf of a request that sits already needs none."""
+        if scope.get("state", {}).get("is_replay"):
+            yield
+            return
+        wanted = [self._files, self._all] if is_file else [self._all]
+        holder = object()
+        held: list[anyio.CapacityLimiter] = []
+        try:
+            with anyio.move_on_after(SEAT_SECONDS):
+                for limiter in wanted:
+                    await limiter.acquire_on_behalf_of(holder)
+                    held.append(limiter)
+            if len(held) < len(wanted):
+                raise ServiceBusy("Too much is asked at once. Try again shortly.")
+            yield
+        finally:
+            for limiter in held:
+                limiter.release_on_behalf_of(holder)
+
+
+# -- bodies ---------------------------------------------------------------------------------------------
+
+
+def _refuse_long(request: Request, limit: int) -> None:
+    if "content-encoding" in request.headers:
+        raise InvalidInput("Send the body as it is, without a content encoding.", code="content_encoding")
+    length = request.headers.get("content-length", "0")
+    if not length.isdigit() or int(length[:19]) > limit:
+        raise TooLarge(f"At most {limit // 1_000_000} MB are taken here.")
+
+
+async def _next(receive: Receive) -> Message:
+    with anyio.move_on_after(PATIENCE_SECONDS):
+        return await receive()
+    raise TooSlow(f"Nothing came for {PATIENCE_SECONDS} seconds. Send it again.")
+
+
+async def _read(request: Request) -> bytes:
+    _refuse_long(request, BODY_BYTES)
+    body, is_more = bytearray(), True
+    while is_more:
+        message = await _next(request.receive)
+        if message["type"] == "http.disconnect":
+            raise TooSlow("The connection ended before the body did.")
+        body += message.get("body", b"")
+        is_more = message.get("more_body", False)
+        if len(body) > BODY_BYTES:
+            raise TooLarge(f"At most {BODY_BYTES // 1_000_000} MB are taken here.")
+    return bytes(body)
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """The body that was read, for whoever reads next; then whatever the connection says."""
+    is_given = False
+
+    async def given() -> Message:
+        nonlocal is_given
+        if is_given:
+            return await receive()
+        is_given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return given
+
+
+def _sent_form(request: Request) -> Callable[..., SentForm]:
+    """A form with a file, read by the handler's own thread while it comes."""
+    is_more = True
+
+    def chunks() -> bytes:
+        nonlocal is_more
+        while is_more:
+            message: Message = anyio.from_thread.run(_next, request.receive)
+            if message["type"] == "http.disconnect":
+                raise TooSlow("The connection ended before the file did.")
+            is_more = message.get("more_body", False)
+            if message.get("body"):
+                return bytes(message["body"])
+        return b""
+
+    def read(*fields: str) -> SentForm:
+        form = SentForm(request.headers.get("content-type", ""), chunks, fields=frozenset(fields))
+        request.state.form = form
+        return form
+
+    return read
+
+
+SentDep = Annotated[Callable[..., SentForm], Depends(_sent_form)]
+
+
+def form_body(**fields: str) -> dict[str, Any]:
+    """How OpenAPI tells of a form with a file: the fields with what they are for, and the file last."""
+    properties: dict[str, Any] = {name: {"type": "string", "description": words} for name, words in fields.items()}
+    properties["file"] = {"type": "string", "format": "binary", "description": "The last part of the form."}
+    schema = {"type": "object", "properties": properties, "required": ["file"], "additionalProperties": False}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+
+
+# -- who, and in which transaction ----------------------------------------------------------------------
+
+
+def _actor(request: Request) -> access.Actor:
+    actor: access.Actor = request.state.actor
+    return actor
+
+
+def _session(request: Request, response: Response) -> Iterator[Session]:
+    """One transaction for the request: committed before the answer is sent, rolled back if anything fails."""
+    by, door, database = _actor(request), _door(request), _database(request)
+    with database.unit(by.scope_as(door.roles)) as session:
+        key = idempotency.key_of(request) if request.method == "POST" else None
+        once = idempotency.once(session, by, key) if key is not None else None
+        if once is not None and not door.is_streamed:
+            once.begin(request.state.digest)
+        yield session
+        if once is not None:
+            if door.is_streamed:
+                request.state.digest = idempotency.digest_of(request, request.state.form.digest)
+            location = "" if door.repeats == "again" else response.headers["location"]
+            once.finish(request.state.digest, response.status_code or door.status_code or 200, location)
+
+
+def _door(request: Request) -> DoorRoute:
+    door = request.scope["route"]
+    if not isinstance(door, DoorRoute):
+        raise TypeError("a session is opened at a door")
+    return door
+
+
+def _database(request: Request) -> Database:
+    database: Database = request.app.state.database
+    return database
+
+
+def _now(session: "SessionDep") -> dt.datetime:
+    return db.now(session)
+
+
+ActorDep = Annotated[access.Actor, Depends(_actor)]
+SessionDep = Annotated[Session, Depends(_session, scope="function")]
+NowDep = Annotated[dt.datetime, Depends(_now, scope="function")]
+DatabaseDep = Annotated[Database, Depends(_database)]
+
+
+# -- what is written in requests ------------------------------------------------------------------------
+
+
+def _plain(text: str) -> str:
+    if "\x00" in text or any("\ud800" <= sign <= "\udfff" for sign in text):
+        raise ValueError("This holds a sign that is no text.")
+    return text
+
+
+def _text_only(value: object) -> object:
+    if isinstance(value, int | float | bytes):
+        raise ValueError("Write a time as text, like 2026-09-01T08:00:00+08:00.")
+    return value
+
+
+def _in_this_century(moment: dt.datetime) -> dt.datetime:
+    if not 2000 <= moment.year < 2100:
+        raise ValueError("This time is out of range.")
+    return moment
+
+
+def _uuid_text(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            return uuid.UUID(value)
+        except ValueError:
+            raise ValueError("This is no id.") from None
+    return value
+
+
+Word = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_plain)]
+Words = Annotated[str, Field(min_length=1, max_length=10_000), AfterValidator(_plain)]
+Moment = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_text_only), AfterValidator(_in_this_century)]
+Id = Annotated[uuid.UUID, BeforeValidator(_uuid_text)]
+Tier = Literal["none", "yellow", "orange", "red"]
+RaisedTier = Literal["yellow", "orange", "red"]
+Sender = Annotated[str, Query(max_length=200), AfterValidator(_plain)]
+
+TIERS: Sequence[Tier] = ("none", "yellow", "orange", "red")
+
+
+def tier_name(tier: int) -> Tier:
+    return TIERS[tier]
+
+
+class Body(BaseModel):
+    """What is sent: nothing is guessed, and nothing that was not asked for is taken."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class View(BaseModel):
+    """What is shown."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+# -- schools --------------------------------------------------------------------------------------------
+
+
+def school_id(session: Session, code: str | None) -> uuid.UUID | None:
+    """The school of that code within the scope; without a code the one school of the scope, or the whole district.
+
+    Raises NotFound for a school that is not there or not the caller's, Refused when one of several must be named.
+    """
+    scope = access.scope_of(session)
+    if code is None:
+        if scope.schools is None:
+            return None
+        if len(scope.schools) != 1:
+            raise Refused("Say for which school this is.", code="school_missing")
+        return next(iter(scope.schools))
+    found = session.scalar(select(School.id).where(School.district_id == scope.district_id, School.code == code))
+    if found is None or (scope.schools is not None and found not in scope.schools):
+        raise NotFound("There is no such school.")
+    return found
+
+
+def school_codes(session: Session) -> dict[uuid.UUID, str]:
+    """The code of every school of the district."""
+    rows = session.execute(
+        select(School.id, School.code).where(School.district_id == access.scope_of(session).district_id)
+    )
+    return {row.id: row.code for row in rows}
+
+
+# -- lists ----------------------------------------------------------------------------------------------
+
+
+class Page:
+    """A page of a list by keyset: where to begin, how much, and the link to what follows."""
+
+    def __init__(
+        self,
+        request: Request,
+        response: Response,
+        limit: Annotated[int, Query(ge=1, le=200)] = 50,
+        after: Annotated[str | None, Query(max_length=400, description="From the link to the next page.")] = None,
+    ) -> None:
+        self.limit = limit
+        self._request, self._response = request, response
+        self._after = after
+
+    def after(self, *kinds: Callable[[str], Any]) -> tuple[Any, ...] | None:
+        """The last key of the page before, each part understood by its kind. Raises InvalidInput."""
+        if self._after is None:
+            return None
+        try:
+            parts = json.loads(base64.urlsafe_b64decode(self._after + "=" * (-len(self._after) % 4)))
+            if not isinstance(parts, list) or len(parts) != len(kinds):
+                raise ValueError
+            return tuple(kind(_plain(str(part))) for kind, part in zip(kinds, parts, strict=True))
+        except (ValueError, TypeError, RecursionError):
+            words = "Take this from the link to the next page, as it stands."
+            raise InvalidInput(words, problems=[Problem("invalid_cursor", words, column="after")]) from None
+
+    def next(self, *key: object) -> None:
+        """Says that more follows after this key."""
+        text = json.dumps([str(part) for part in key]).encode()
+        cursor = base64.urlsafe_b64encode(text).decode().rstrip("=")
+        address = self._request.url.include_query_params(after=cursor)
+        self._response.headers["Link"] = f'<{address.path}?{address.query}>; rel="next"'
+
+    def cut(self, rows: Sequence[_R], key: Callable[[_R], Sequence[object]]) -> Sequence[_R]:
+        """Of `limit + 1` rows those of this page; the link when one is left over."""
+        if len(rows) > self.limit:
+            self.next(*key(rows[self.limit - 1]))
+        return rows[: self.limit]
+
+
+PageDep = Annotated[Page, Depends()]
+
+
+def moment(text: str) -> dt.datetime:
+    """A moment out of a cursor."""
+    found = dt.datetime.fromisoformat(text)
+    if found.tzinfo is None or not 2000 <= found.year < 2100:
+        raise ValueError(text)
+    return found
+
+
+def small(text: str) -> int:
+    """A number out of a cursor that any column can hold."""
+    found = int(text[:12])
+    if not -(2**15) <= found < 2**15:
+        raise ValueError(text)
+    return found
+
+
+def small_row(text: str) -> int:
+    """A row's number out of a cursor."""
+    found = int(text[:12])
+    if not -1 <= found < 2**31:
+        raise ValueError(text)
+    return found
+
+
+# -- versions -------------------------------------------------------------------------------------------
+
+
+def etag(view: BaseModel) -> str:
+    """A version of what is shown: it changes when anything of it does."""
+    return f'"{hashlib.sha256(view.model_dump_json().encode()).hexdigest()[:24]}"'
+
+
+def must_match(request: Request, current: str, now_stands: str) -> None:
+    """Raises PreconditionFailed when the caller names another version; `now_stands` says what is there instead."""
+    wanted = request.headers.get("if-match")
+    if wanted is None or wanted.strip() == "*":
+        return
+    if current not in [part.strip() for part in wanted.split(",")]:
+        raise PreconditionFailed(f"This has changed since you read it. {now_stands}")
+
+
+def located(response: Response, address: str) -> None:
+    response.headers["Location"] = address
+
+
+def problem_schema() -> Mapping[str, Any]:
+    """The schema that every documented error names."""
+    return ProblemDetails.model_json_schema(ref_template="#/components/schemas/{model}")

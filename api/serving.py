@@ -1,0 +1,140 @@
+"""Brings the service up: the embedded database where no other is named, migrations, the worker, the web."""
+
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import uvicorn
+from fastapi import FastAPI
+from sqlalchemy.engine import make_url
+
+from api import logs
+from api.app import create_app
+from screening import embedded, migration
+from screening.db import Database
+from screening.settings import Settings, UnsafeSettings
+
+GRACE_SECONDS = 20
+"""How long requests and a load in its last step may take to end after a stop was asked for."""
+_HELD: list[embedded.Server] = []
+"""Servers that this process joined; a hold lasts as long as its process."""
+
+
+def open_database(settings: Settings) -> Database:
+    """The database under the app's role: the named one, or the embedded one, started or joined.
+
+    Raises UnsafeSettings when production is given a superuser's connection.
+    """
+    url = settings.database_url
+    if url is None:
+        server = embedded.start(settings.made_home())
+        server.supervise()
+        _HELD.append(server)
+        url = server.app_url
+    database = Database(url, settings.master_key(), timezone=settings.timezone)
+    if settings.is_production:
+        _refuse_superuser(database)
+    return database
+
+
+def migrate(settings: Settings) -> list[str]:
+    """Brings the schema up to date as its owner; answers what is wrong with the walls afterwards.
+
+    Raises UnsafeSettings when there is a database of one's own, but no owner's connection to it.
+    """
+    if settings.is_embedded:
+        server = embedded.start(settings.made_home())
+        _HELD.append(server)
+        return migration.migrate(server.owner_url, embedded.APP)
+    if settings.database_owner_url is None:
+        raise UnsafeSettings(["DATABASE_OWNER_URL: is needed to migrate; the app's role owns nothing"])
+    app_role = make_url(settings.database_url or "").username or embedded.APP
+    return migration.migrate(settings.database_owner_url, app_role)
+
+
+def from_environment() -> FastAPI:
+    """The app as the environment describes it: what each web process makes for itself."""
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    settings = Settings.read(serving=True)
+    return create_app(open_database(settings), settings)
+
+
+def serve(settings: Settings, *, host: str, port: int, workers: int) -> int:
+    """Serves until a signal, answers an exit code; embedded, it migrates first and keeps a worker beside."""
+    log = logs.get()
+    if settings.is_embedded:
+        faults = migrate(settings)
+        if faults:
+            log.error("walls_down", count=len(faults))
+            return 1
+    with worker_beside() if settings.is_embedded else contextlib.nullcontext():
+        log.info("serving", address=f"{host}:{port}", workers=workers, pid=os.getpid())
+        common = {
+            "host": host,
+            "port": port,
+            "log_config": None,
+            "access_log": False,
+            "server_header": False,
+            "date_header": True,
+            "timeout_graceful_shutdown": GRACE_SECONDS,
+            "timeout_keep_alive": 30,
+            "h11_max_incomplete_event_size": 65_536,
+        }
+        if workers > 1:
+            uvicorn.run("api.serving:from_environment", factory=True, workers=workers, **common)  # type: ignore[arg-type]
+        else:
+            uvicorn.Server(uvicorn.Config(from_environment(), **common)).run()  # type: ignore[arg-type]
+    return 0
+
+
+@contextlib.contextmanager
+def worker_beside() -> Iterator[None]:
+    """One worker in a process of its own, begun anew when it dies, stopped at the end of the block."""
+    stopping = threading.Event()
+    keeper = threading.Thread(target=_keep_worker, args=(stopping,), name="worker-keeper", daemon=True)
+    keeper.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        keeper.join(timeout=GRACE_SECONDS + 5)
+
+
+def _keep_worker(stopping: threading.Event) -> None:
+    while not stopping.is_set():
+        begun = time.monotonic()
+        process = subprocess.Popen([sys.executable, "-m", "api.cli", "worker"], stdin=subprocess.DEVNULL)
+        while process.poll() is None and not stopping.wait(0.2):
+            pass
+        if process.poll() is None:
+            _end(process)
+        elif not stopping.is_set():
+            logs.get().error("worker_died", status=process.returncode)
+            stopping.wait(max(0.0, 2.0 - (time.monotonic() - begun)))  # not faster than it can come up
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(timeout=GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _refuse_superuser(database: Database) -> None:
+    with contextlib.closing(database.direct()) as connection:
+        row = connection.execute(
+            "select rolsuper or rolbypassrls from pg_roles where rolname = current_user"
+        ).fetchone()
+    if row is None or row[0]:
+        user = urlsplit(database.url).username
+        words = f"DATABASE_URL: the role {user} is above the walls; use the app's role, which owns nothing"
+        raise UnsafeSettings([words])

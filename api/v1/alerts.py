@@ -1,0 +1,385 @@
+"""The queue: who waits to be looked at, who answers, and what came of looking.
+
+Those who care for students see reasons and names; principals and duty officers see that somebody must look, and by
+when.
+"""
+
+import datetime as dt
+import uuid
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+from fastapi import Query, Request, Response
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from alerts import delivery, triage
+from alerts.models import Case
+from alerts.triage import AlertStory, Cursor, QueueRow
+from api.deps import (
+    CARING,
+    TIERS,
+    ActorDep,
+    Body,
+    Door,
+    Id,
+    Moment,
+    NowDep,
+    PageDep,
+    RaisedTier,
+    Sender,
+    SessionDep,
+    Tier,
+    View,
+    Words,
+    located,
+    moment,
+    school_codes,
+    school_id,
+    small,
+    tier_name,
+)
+from screening import access, audit, rounds, students
+from screening.errors import NotFound
+
+door = Door(prefix="/v1/alerts", tag="alerts")
+
+LOOKING = CARING | {"principal", "duty_officer"}
+ANSWERING = LOOKING | {"district_admin"}
+"""The district's administrator is the last whom the ladder calls."""
+
+State = Literal["new", "acknowledged", "triaged"]
+
+
+class ConcernBody(Body):
+    """What somebody observed: facts, never a diagnosis."""
+
+    student_id: Id
+    tier: RaisedTier
+    facts: Words
+    is_self_harm: bool = False
+
+
+class TriageBody(Body):
+    outcome: Literal["case_opened", "merged", "monitor", "not_confirmed"]
+    contact: Literal["none", "meeting", "home_visit", "video", "phone"]
+    is_student_seen: bool
+    words: Words
+    tier: RaisedTier | None = None
+
+
+class StudentBody(Body):
+    student_id: Id
+
+
+class ReasonView(View):
+    rule: str
+    words: str
+    tier: Tier
+    noticed_at: dt.datetime
+
+
+class AlertView(View):
+    """An alert. What is null is not for this reader, or not there: an upload concern has no student."""
+
+    id: uuid.UUID
+    urgency: str
+    state: str
+    school: str | None
+    case_id: uuid.UUID | None
+    opened_at: dt.datetime
+    raised_at: dt.datetime
+    answer_by: dt.datetime
+    see_by: dt.datetime
+    is_late: bool
+    owner_id: uuid.UUID | None
+    closed_at: dt.datetime | None
+    tier: Tier | None = None
+    has_self_harm: bool | None = None
+    source: str | None = None
+    student_id: uuid.UUID | None = None
+    student_name: str | None = None
+    round_id: uuid.UUID | None = None
+    upload_id: uuid.UUID | None = None
+    place: str | None = None
+    proposed_by: uuid.UUID | None = None
+    reasons: list[ReasonView] | None = None
+
+
+class TriageView(View):
+    outcome: str
+    contact: str
+    is_student_seen: bool
+    tier: Tier
+    words: str
+    proposed_by: uuid.UUID
+    proposed_at: dt.datetime
+    confirmed_by: uuid.UUID | None
+    confirmed_at: dt.datetime | None
+
+
+class AnswerView(View):
+    by: uuid.UUID
+    at: dt.datetime
+
+
+class AlertStoryView(AlertView):
+    acknowledgements: list[AnswerView]
+    concerns: list[str] | None = None
+    triages: list[TriageView] | None = None
+
+
+class QueueView(View):
+    alerts: list[AlertView]
+
+
+class ConcernView(View):
+    """That it was taken down, and where it stands for those who may read it."""
+
+    location: str
+
+
+@door.get("", roles=LOOKING)
+def queue(
+    request: Request,
+    session: SessionDep,
+    by: ActorDep,
+    now: NowDep,
+    page: PageDep,
+    tier: Annotated[list[RaisedTier] | None, Query()] = None,
+    status: Annotated[list[State] | None, Query()] = None,
+    school: Sender | None = None,
+    due_before: Moment | None = None,
+) -> QueueView:
+    """The open alerts that wait for a decision: the most serious first, then by their time."""
+    after = page.after(small, moment, uuid.UUID)
+    rows = triage.queue(
+        session,
+        tiers=None if tier is None else [TIERS.index(each) for each in tier],
+        states=status,
+        school_id=None if school is None else school_id(session, school),
+        due_before=due_before,
+        after=None if after is None else Cursor(*after),
+        limit=page.limit + 1,
+    )
+    kept = page.cut(rows, lambda row: (row.tier, row.answer_by.isoformat(), row.id))
+    audit.record(session, by, "queue.read", "alert", "many", count=len(kept))
+    return QueueView(alerts=_shown(session, kept, by, now, request.app.state.settings.locale))
+
+
+@door.post("", roles=triage.CONCERNED, status=201, repeats="location")
+def raise_concern(body: ConcernBody, session: SessionDep, by: ActorDep, now: NowDep, response: Response) -> ConcernView:
+    """What somebody observed becomes a reason of the student's alert."""
+    made = triage.raise_concern(
+        session,
+        body.student_id,
+        TIERS.index(body.tier),
+        body.facts,
+        is_self_harm=body.is_self_harm,
+        by=by,
+        now=now,
+    )
+    located(response, f"/v1/alerts/{made}")
+    return ConcernView(location=f"/v1/alerts/{made}")
+
+
+@door.get("/{alert_id}", roles=ANSWERING)
+def show(alert_id: Id, request: Request, session: SessionDep, by: ActorDep, now: NowDep) -> AlertStoryView:
+    """One alert, with what was said and done about it; the reading is kept account of."""
+    shown = _story(session, alert_id, by, now, request.app.state.settings.locale)
+    audit.record(session, by, "alert.read", "alert", alert_id)
+    return shown
+
+
+@door.post("/{alert_id}/acknowledgement", roles=ANSWERING)
+def acknowledge(
+    alert_id: Id, request: Request, session: SessionDep, by: ActorDep, now: NowDep, response: Response
+) -> AlertStoryView:
+    """ "I am looking": exactly one person takes it; whoever comes later is told who."""
+    triage.acknowledge(session, alert_id, by=by, now=now)
+    located(response, f"/v1/alerts/{alert_id}")
+    return _story(session, alert_id, by, now, request.app.state.settings.locale)
+
+
+@door.post("/{alert_id}/triage", roles=CARING)
+def decide(
+    alert_id: Id,
+    body: TriageBody,
+    request: Request,
+    session: SessionDep,
+    by: ActorDep,
+    now: NowDep,
+    response: Response,
+) -> AlertStoryView:
+    """What came of looking: a case, or an end without one (of orange and red by a second person's word)."""
+    triage.triage(
+        session,
+        alert_id,
+        body.outcome,
+        contact=body.contact,
+        is_student_seen=body.is_student_seen,
+        words=body.words,
+        tier=None if body.tier is None else TIERS.index(body.tier),
+        by=by,
+        now=now,
+    )
+    located(response, f"/v1/alerts/{alert_id}")
+    return _story(session, alert_id, by, now, request.app.state.settings.locale)
+
+
+@door.post("/{alert_id}/triage/confirmation", roles=triage.CONFIRMING)
+def confirm(
+    alert_id: Id, request: Request, session: SessionDep, by: ActorDep, now: NowDep, response: Response
+) -> AlertStoryView:
+    """The second person's word that an alert ends without a case."""
+    triage.confirm_triage(session, alert_id, by=by, now=now)
+    located(response, f"/v1/alerts/{alert_id}")
+    return _story(session, alert_id, by, now, request.app.state.settings.locale)
+
+
+@door.post("/{alert_id}/student", roles=CARING)
+def identify(
+    alert_id: Id,
+    body: StudentBody,
+    request: Request,
+    session: SessionDep,
+    by: ActorDep,
+    now: NowDep,
+    response: Response,
+) -> AlertStoryView:
+    """Says whose answers an upload concern is about; its reasons go into that student's own alert."""
+    triage.identify(session, alert_id, body.student_id, by=by, now=now)
+    located(response, f"/v1/alerts/{alert_id}")
+    return _story(session, alert_id, by, now, request.app.state.settings.locale)
+
+
+# -- what is shown to whom ------------------------------------------------------------------------------
+
+
+def _story(session: Session, alert_id: uuid.UUID, by: access.Actor, now: dt.datetime, locale: str) -> AlertStoryView:
+    found = triage.alert(session, alert_id)
+    row = found.row
+    if not (by.has(*LOOKING, school_id=row.school_id) or row.tier == 3 or row.is_late(now)):
+        raise NotFound("There is no such alert.")
+    (shown,) = _shown(session, [row], by, now, locale)
+    answers = [AnswerView(by=each.by, at=each.at) for each in found.acknowledgements]
+    if not _cares(by, row):
+        return AlertStoryView(**shown.model_dump(), acknowledgements=answers)
+    return AlertStoryView(
+        **shown.model_dump(),
+        acknowledgements=answers,
+        concerns=list(found.concerns),
+        triages=_triages(session, found),
+    )
+
+
+def _triages(session: Session, found: AlertStory) -> list[TriageView]:
+    return [
+        TriageView(
+            outcome=each.outcome,
+            contact=each.contact,
+            is_student_seen=each.is_student_seen,
+            tier=tier_name(each.tier),
+            words=triage.note_of(session, each),
+            proposed_by=each.proposed_by,
+            proposed_at=each.proposed_at,
+            confirmed_by=each.confirmed_by,
+            confirmed_at=each.confirmed_at,
+        )
+        for each in found.triages
+    ]
+
+
+def _cares(by: access.Actor, row: QueueRow) -> bool:
+    if row.school_id is None:  # of no one school: for those who care in the whole district
+        return by.schools_as(*CARING) is None
+    return by.has(*CARING, school_id=row.school_id)
+
+
+def _open_cases(session: Session, student_ids: set[uuid.UUID]) -> dict[uuid.UUID, uuid.UUID]:
+    rows = session.execute(
+        select(Case.student_id, Case.id).where(
+            Case.district_id == access.scope_of(session).district_id,
+            Case.student_id.in_(student_ids),
+            Case.state != "closed",
+        )
+    )
+    return {row.student_id: row.id for row in rows}
+
+
+def _shown(
+    session: Session, rows: Sequence[QueueRow], by: access.Actor, now: dt.datetime, locale: str
+) -> list[AlertView]:
+    own = [row for row in rows if _cares(by, row)]
+    names = students.named(session, {row.student_id for row in own if row.student_id}, by=by)
+    open_cases = _open_cases(session, {row.student_id for row in rows if row.student_id})
+    codes = school_codes(session)
+    shown = []
+    for row in rows:
+        of_student = row.student_id or _NOBODY
+        plain = _plain(row, codes.get(row.school_id or _NOBODY), open_cases.get(of_student), now)
+        cares = row in own
+        shown.append(_with_reasons(session, plain, row, names.get(of_student), locale) if cares else plain)
+    return shown
+
+
+_NOBODY = uuid.UUID(int=0)
+
+
+def _plain(row: QueueRow, school: str | None, case_id: uuid.UUID | None, now: dt.datetime) -> AlertView:
+    return AlertView(
+        id=row.id,
+        urgency=delivery.URGENCIES[row.tier],
+        state=row.state,
+        school=school,
+        case_id=case_id,
+        opened_at=row.opened_at,
+        raised_at=row.raised_at,
+        answer_by=row.answer_by,
+        see_by=row.see_by,
+        is_late=row.is_late(now),
+        owner_id=row.owner_id,
+        closed_at=row.closed_at,
+    )
+
+
+def _with_reasons(session: Session, plain: AlertView, row: QueueRow, name: str | None, locale: str) -> AlertView:
+    return plain.model_copy(
+        update={
+            "tier": tier_name(row.tier),
+            "has_self_harm": row.has_self_harm,
+            "source": row.source,
+            "student_id": row.student_id,
+            "student_name": name,
+            "round_id": row.round_id,
+            "upload_id": row.upload_id,
+            "place": row.place,
+            "proposed_by": row.proposed_by,
+            "reasons": [
+                ReasonView(
+                    rule=reason.rule,
+                    words=_words(session, row, reason.rule, locale),
+                    tier=tier_name(reason.tier),
+                    noticed_at=reason.noticed_at,
+                )
+                for reason in row.reasons
+            ],
+        }
+    )
+
+
+_SPOKEN = {
+    "concern": {"en": "Somebody is concerned.", "zh_CN": "有人表示担忧。"},
+    "concern_self_harm": {"en": "Somebody is concerned about self-harm.", "zh_CN": "有人担忧学生自伤。"},
+    "raised_at_triage": {"en": "Raised by the one who looked.", "zh_CN": "查看者提高了等级。"},
+}
+
+
+def _words(session: Session, row: QueueRow, rule: str, locale: str) -> str:
+    if rule in _SPOKEN:
+        return _SPOKEN[rule][locale]
+    if row.round_id is None:
+        return rule
+    titles = {each.id: each.title for each in rounds.rules_of(session, row.round_id).policy.all_rules}
+    title = titles.get(rule)
+    return rule if title is None else title.get(locale, title["en"])

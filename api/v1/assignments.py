@@ -1,0 +1,62 @@
+"""A form filled in page by page: saved, noticed at once where it must be, and handed in."""
+
+import uuid
+from typing import Annotated
+
+from fastapi import Response
+from pydantic import Field
+
+from alerts import raising
+from api.deps import CARING, ActorDep, Body, Door, Id, NowDep, SessionDep, View, located
+from screening import assignments
+
+door = Door(prefix="/v1/assignments", tag="assignments")
+
+ItemId = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,60}$")]
+Code = Annotated[int, Field(ge=-1_000, le=1_000)]
+
+
+class AnswersBody(Body):
+    """Item -> code, null for a blank. A page may hold any of the form's items."""
+
+    answers: Annotated[dict[ItemId, Code | None], Field(max_length=1_000)]
+
+
+class SavedView(View):
+    """`is_kept` is false without consent in force: then nothing is stored."""
+
+    assignment_id: uuid.UUID
+    is_kept: bool
+
+
+class SubmittedView(View):
+    """Nothing of what it means: that is not for whoever fills in a form."""
+
+    assignment_id: uuid.UUID
+    student_id: uuid.UUID
+    round_id: uuid.UUID
+
+
+@door.put("/{assignment_id}/answers", roles=CARING)
+def save(assignment_id: Id, body: AnswersBody, session: SessionDep, by: ActorDep, now: NowDep) -> SavedView:
+    """Saves a page; the same page again changes nothing."""
+    saved = assignments.save(session, assignment_id, body.answers, by=by, now=now)
+    raising.raise_alerts(session, saved.signals, now=now, policy=saved.rules.policy)
+    return SavedView(assignment_id=assignment_id, is_kept=saved.is_kept)
+
+
+@door.post("/{assignment_id}/submit", roles=CARING, repeats="again")
+def submit(
+    assignment_id: Id,
+    session: SessionDep,
+    by: ActorDep,
+    now: NowDep,
+    response: Response,
+    body: AnswersBody | None = None,
+) -> SubmittedView:
+    """Hands in what was saved, with `answers` as its last page; handing in the same again is once."""
+    done = assignments.submit(session, assignment_id, answers=body.answers if body else None, by=by, now=now)
+    if done.revisions is not None:
+        raising.weigh(session, done.revisions, now=now, policy=done.rules.policy)
+    located(response, f"/v1/results/{done.student_id}/{done.round_id}")
+    return SubmittedView(assignment_id=assignment_id, student_id=done.student_id, round_id=done.round_id)

@@ -1,0 +1,318 @@
+"""Cases: what is done for a student, told by those who do it, and ended by two of them where it was serious.
+
+A case's words are for whoever wrote them, for the case's owner, and in orange and red cases for the lead; others who
+care at the school see what was done and when.
+"""
+
+import datetime as dt
+import uuid
+from typing import Annotated, Literal
+
+from fastapi import Query, Request, Response
+from sqlalchemy.orm import Session
+
+from alerts import cases, follow_ups, interviews
+from alerts.models import Case
+from api.deps import (
+    CARING,
+    TIERS,
+    ActorDep,
+    Body,
+    Door,
+    Id,
+    Moment,
+    NowDep,
+    PageDep,
+    RaisedTier,
+    Sender,
+    SessionDep,
+    Tier,
+    View,
+    Word,
+    Words,
+    etag,
+    located,
+    must_match,
+    school_codes,
+    school_id,
+    tier_name,
+)
+from api.v1.follow_ups import FollowUpView, Mode
+from screening import access, audit, students
+from screening.db import lock
+
+door = Door(prefix="/v1/cases", tag="cases")
+
+ORANGE = 2
+State = Literal["open", "follow_up", "closure_proposed", "closed"]
+
+
+class CaseBody(Body):
+    """A case that no alert began: what makes somebody open it stands in its first entry."""
+
+    student_id: Id
+    tier: RaisedTier
+    words: Words
+
+
+class EntryBody(Body):
+    words: Words
+
+
+class InterviewBody(Body):
+    mode: Mode
+    is_student_seen: bool
+    has_current_risk: bool
+    is_concern_confirmed: bool
+    words: Words
+    held_at: Moment
+
+
+class FollowUpBody(Body):
+    """Without `due_at` the policy says by when."""
+
+    mode: Mode
+    due_at: Moment | None = None
+
+
+class ClosureBody(Body):
+    """`reason`: one of the policy's."""
+
+    reason: Word
+    words: Words
+
+
+class CaseLine(View):
+    """A case in a list."""
+
+    id: uuid.UUID
+    student_id: uuid.UUID
+    student_name: str | None
+    school: str
+    tier: Tier
+    state: str
+    owner_id: uuid.UUID
+    opened_at: dt.datetime
+    closed_at: dt.datetime | None
+
+
+class CasesView(View):
+    cases: list[CaseLine]
+
+
+class LineView(View):
+    """One thing that happened; `words` are null where there are none, or none for this reader."""
+
+    at: dt.datetime
+    kind: str
+    subject_id: uuid.UUID
+    by: uuid.UUID | None
+    words: str | None
+
+
+class InterviewView(View):
+    id: uuid.UUID
+    mode: str
+    is_student_seen: bool
+    has_current_risk: bool
+    is_concern_confirmed: bool
+    by: uuid.UUID
+    held_at: dt.datetime
+
+
+class ClosureView(View):
+    id: uuid.UUID
+    reason: str
+    proposed_by: uuid.UUID
+    proposed_at: dt.datetime
+    confirmed_by: uuid.UUID | None
+    confirmed_at: dt.datetime | None
+    rejected_at: dt.datetime | None
+
+
+class CaseView(CaseLine):
+    prior_case_id: uuid.UUID | None
+    story: list[LineView]
+    interviews: list[InterviewView]
+    follow_ups: list[FollowUpView]
+    closures: list[ClosureView]
+
+
+@door.get("", roles=CARING)
+def listed(
+    session: SessionDep,
+    by: ActorDep,
+    page: PageDep,
+    state: Annotated[list[State] | None, Query()] = None,
+    school: Sender | None = None,
+) -> CasesView:
+    """The cases that have not ended (or are in `state`): the most serious first, then the oldest."""
+    after = page.after(uuid.UUID)
+    found = cases.listed(
+        session,
+        states=state,
+        school_id=None if school is None else school_id(session, school),
+        after=None if after is None else after[0],
+        limit=page.limit + 1,
+    )
+    rows = page.cut(found, lambda case: (case.id,))
+    names = students.named(session, {case.student_id for case in rows}, by=by)
+    codes = school_codes(session)
+    return CasesView(cases=[_line(case, names.get(case.student_id), codes[case.school_id]) for case in rows])
+
+
+@door.post("", roles=CARING, status=201)
+def open(body: CaseBody, session: SessionDep, by: ActorDep, now: NowDep, response: Response) -> CaseView:
+    """Opens a case that no alert began, or joins the one that is open."""
+    student = students.get(session, body.student_id)
+    tier = TIERS.index(body.tier)
+    case = cases.open(session, student.id, student.school_id, tier, by.person, by=by, now=now)
+    cases.note(session, case.id, body.words, by=by, now=now)
+    return _answered(session, case.id, by, response)
+
+
+@door.get("/{case_id}", roles=CARING)
+def show(case_id: Id, session: SessionDep, by: ActorDep, response: Response) -> CaseView:
+    """One case with its story; the reading is kept account of."""
+    view = _answered(session, case_id, by, response)
+    audit.record(session, by, "case.read", "case", case_id)
+    return view
+
+
+@door.post("/{case_id}/entries", roles=CARING, status=201, is_conditional=True)
+def note(
+    case_id: Id, body: EntryBody, request: Request, session: SessionDep, by: ActorDep, now: NowDep, response: Response
+) -> CaseView:
+    """A line in the story."""
+    _hold(session, case_id, by, request)
+    cases.note(session, case_id, body.words, by=by, now=now)
+    return _answered(session, case_id, by, response)
+
+
+@door.post("/{case_id}/interviews", roles=CARING, status=201, is_conditional=True)
+def interview(
+    case_id: Id,
+    body: InterviewBody,
+    request: Request,
+    session: SessionDep,
+    by: ActorDep,
+    now: NowDep,
+    response: Response,
+) -> CaseView:
+    """What was found on talking with the student."""
+    _hold(session, case_id, by, request)
+    interviews.write(session, case_id, **body.model_dump(), by=by, now=now)
+    return _answered(session, case_id, by, response)
+
+
+@door.post("/{case_id}/follow-ups", roles=CARING, status=201, is_conditional=True)
+def plan(
+    case_id: Id,
+    body: FollowUpBody,
+    request: Request,
+    session: SessionDep,
+    by: ActorDep,
+    now: NowDep,
+    response: Response,
+) -> CaseView:
+    """Promises a contact by a time."""
+    _hold(session, case_id, by, request)
+    follow_ups.plan(session, case_id, body.mode, due_at=body.due_at, by=by, now=now)
+    return _answered(session, case_id, by, response)
+
+
+@door.post("/{case_id}/closure", roles=CARING, is_conditional=True)
+def propose(
+    case_id: Id,
+    body: ClosureBody,
+    request: Request,
+    session: SessionDep,
+    by: ActorDep,
+    now: NowDep,
+    response: Response,
+) -> CaseView:
+    """Ends a mild case, or proposes the end of a serious one; everything that stands in the way is named."""
+    _hold(session, case_id, by, request)
+    cases.propose_closure(session, case_id, body.reason, body.words, by=by, now=now)
+    return _answered(session, case_id, by, response)
+
+
+@door.post("/{case_id}/closure/confirmation", roles=CARING, is_conditional=True)
+def confirm(
+    case_id: Id, request: Request, session: SessionDep, by: ActorDep, now: NowDep, response: Response
+) -> CaseView:
+    """The second person's word that the case ends."""
+    _hold(session, case_id, by, request)
+    cases.confirm_closure(session, case_id, by=by, now=now)
+    return _answered(session, case_id, by, response)
+
+
+@door.post("/{case_id}/closure/rejection", roles=CARING, is_conditional=True)
+def reject(
+    case_id: Id, request: Request, session: SessionDep, by: ActorDep, now: NowDep, response: Response
+) -> CaseView:
+    """The case goes on."""
+    _hold(session, case_id, by, request)
+    cases.reject_closure(session, case_id, by=by, now=now)
+    return _answered(session, case_id, by, response)
+
+
+def _hold(session: Session, case_id: uuid.UUID, by: access.Actor, request: Request) -> None:
+    """One door after the other, and only on what the caller has seen."""
+    lock(session, f"case/{case_id}")
+    if "if-match" not in request.headers:
+        return
+    view = _shown(session, case_id, by)
+    last = view.story[-1]
+    must_match(request, etag(view), f"Last: {last.kind} by {last.by} at {last.at.isoformat()}.")
+
+
+def _answered(session: Session, case_id: uuid.UUID, by: access.Actor, response: Response) -> CaseView:
+    session.flush()
+    view = _shown(session, case_id, by)
+    response.headers["ETag"] = etag(view)
+    located(response, f"/v1/cases/{case_id}")
+    return view
+
+
+def _shown(session: Session, case_id: uuid.UUID, by: access.Actor) -> CaseView:
+    found = cases.story(session, case_id)
+    case = found.case
+    names = students.named(session, [case.student_id], by=by)
+    line = _line(case, names.get(case.student_id), school_codes(session)[case.school_id])
+    reads_all = _reads_all(case, by)
+    return CaseView(
+        **line.model_dump(),
+        prior_case_id=case.prior_case_id,
+        story=[
+            LineView(
+                at=each.at,
+                kind=each.kind,
+                subject_id=each.subject_id,
+                by=each.by,
+                words=each.words if reads_all or each.by == by.person else None,
+            )
+            for each in found.lines
+        ],
+        interviews=[InterviewView.model_validate(each) for each in found.interviews],
+        follow_ups=[FollowUpView.model_validate(each) for each in found.follow_ups],
+        closures=[ClosureView.model_validate(each) for each in found.closures],
+    )
+
+
+def _reads_all(case: Case, by: access.Actor) -> bool:
+    return case.owner_id == by.person or (case.tier >= ORANGE and by.has("lead", school_id=case.school_id))
+
+
+def _line(case: Case, name: str | None, school: str) -> CaseLine:
+    return CaseLine(
+        id=case.id,
+        student_id=case.student_id,
+        student_name=name,
+        school=school,
+        tier=tier_name(case.tier),
+        state=case.state,
+        owner_id=case.owner_id,
+        opened_at=case.opened_at,
+        closed_at=case.closed_at,
+    )

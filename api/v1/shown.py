@@ -1,0 +1,67 @@
+"""What several doors show alike."""
+
+import datetime as dt
+import uuid
+
+from api.deps import Tier, View, tier_name
+from screening.history import RoundOfStudent, ScoredForm, StandingResult
+
+
+class FormView(View):
+    """One form: its scores and bands by scale."""
+
+    instrument: str
+    informant: str
+    attempt: int
+    revision: int
+    status: str
+    n_missing: int
+    scores: dict[str, float | None]
+    bands: dict[str, str | None]
+    recorded_at: dt.datetime
+
+    @classmethod
+    def of(cls, form: ScoredForm) -> "FormView":
+        return cls.model_validate(form)
+
+
+class ResultView(View):
+    """What stands of a student's round."""
+
+    revision: int
+    tier: Tier
+    validity: str
+    reasons: list[str]
+    recorded_at: dt.datetime
+
+    @classmethod
+    def of(cls, result: StandingResult) -> "ResultView":
+        return cls(
+            revision=result.revision,
+            tier=tier_name(result.tier),
+            validity=result.validity,
+            reasons=list(result.reasons),
+            recorded_at=result.recorded_at,
+        )
+
+
+class RoundOfStudentView(View):
+    """A student's place in a round; `result` is null while nothing was answered."""
+
+    round_id: uuid.UUID
+    name: str
+    opens_at: dt.datetime
+    is_historical: bool
+    result: ResultView | None
+    forms: list[FormView]
+
+    @classmethod
+    def of(cls, place: RoundOfStudent) -> "RoundOfStudentView":
+        return cls(
+            round_id=place.round_id,
+            name=place.name,
+            opens_at=place.opens_at,
+            is_historical=place.is_historical,
+            result=None if place.result is None else ResultView.of(place.result),
+            forms=[FormView.of(form) for form in place.forms],
+        )

@@ -1,0 +1,61 @@
+"""The worker: gives the timetable a clock. What is due stands in tables, so any number of workers may run."""
+
+import datetime as dt
+import threading
+
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.interval import IntervalTrigger
+from sqlalchemy.exc import SQLAlchemyError
+
+from alerts import timetable
+from api import logs
+from screening import db
+from screening.db import Database
+from screening.settings import Settings
+
+SOON = frozenset({"rosters", "uploads"})
+"""Jobs for which somebody sits and waits: looked after every second, by a thread of their own."""
+SOON_SECONDS = 1.0
+
+
+def once(database: Database, settings: Settings, *, at: dt.datetime | None = None) -> dict[str, str]:
+    """Runs everything that is due, at the database's time or at the one that a drill pretends; answers the problems."""
+    return timetable.run_due(database, at or _now(database), settings)
+
+
+def run(database: Database, settings: Settings, stop: threading.Event) -> None:
+    """Runs until `stop`: every job in its rhythm, uploads and rosters within a second or so.
+
+    A job never overlaps itself here, and rhythms that were missed are made up for by one run.
+    """
+    log = logs.get()
+    clock = BackgroundScheduler(timezone=dt.UTC, job_defaults={"coalesce": True, "misfire_grace_time": None})
+    for job in timetable.JOBS:
+        if job.name not in SOON:
+            trigger = IntervalTrigger(seconds=int(job.every.total_seconds()), timezone=dt.UTC)
+            arguments = (database, settings, frozenset({job.name}))
+            clock.add_job(_tick, trigger, args=arguments, id=job.name, next_run_time=dt.datetime.now(dt.UTC))
+    clock.start()
+    log.info("worker_started", count=len(timetable.JOBS))
+    try:
+        while not stop.wait(SOON_SECONDS):
+            _tick(database, settings, SOON)
+    finally:
+        clock.shutdown(wait=True)
+        log.info("worker_stopped")
+
+
+def _tick(database: Database, settings: Settings, names: frozenset[str]) -> None:
+    """One round of these jobs. Without a database there is nothing to do but to try again at the next tick."""
+    try:
+        problems = timetable.run_due(database, _now(database), settings, only=names)
+    except SQLAlchemyError as error:
+        logs.get().error("job_failed", job=",".join(sorted(names)), error=type(error).__name__)
+        return
+    for job in problems:
+        logs.get().warning("job_problem", job=job)
+
+
+def _now(database: Database) -> dt.datetime:
+    with database.unit() as session:
+        return db.now(session)

@@ -1,0 +1,84 @@
+"""Who is enrolled where: students as pseudonyms with school, grade and class, and by name on request."""
+
+import datetime as dt
+import uuid
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from screening import access, audit, identity
+from screening.errors import NotFound
+
+
+@dataclass(frozen=True, slots=True)
+class Enrolled:
+    """A student as enrolled now; without an enrollment grade is None."""
+
+    id: uuid.UUID
+    school_id: uuid.UUID
+    sex: str
+    born_month: dt.date | None
+    grade: int | None
+    class_name: str | None
+
+
+_LISTED = (
+    "select s.id, s.school_id, s.sex, s.born_month, e.grade, e.class_name from students s"
+    " {join} enrollments e on e.district_id = s.district_id and e.student_id = s.id and e.until_on is null"
+    " where s.district_id = :district and (cast(:schools as uuid[]) is null or s.school_id = any(:schools))"
+)
+
+
+def listed(
+    session: Session,
+    *,
+    school_id: uuid.UUID | None = None,
+    grade: int | None = None,
+    class_name: str | None = None,
+    after: uuid.UUID | None = None,
+    limit: int = 50,
+) -> list[Enrolled]:
+    """The enrolled students of the scope (of one school, grade, class), by id, those after `after`."""
+    scope = access.scope_of(session)
+    schools = scope.schools if school_id is None else frozenset({school_id}) & (scope.schools or {school_id})
+    rows = session.execute(
+        text(
+            _LISTED.format(join="join") + " and (cast(:grade as smallint) is null or e.grade = :grade)"
+            " and (cast(:class as text) is null or e.class_name = :class)"
+            " and (cast(:after as uuid) is null or s.id > :after) order by s.id limit :limit"
+        ),
+        {
+            "district": scope.district_id,
+            "schools": None if schools is None else list(schools),
+            "grade": grade,
+            "class": class_name,
+            "after": after,
+            "limit": limit,
+        },
+    )
+    return [Enrolled(*row) for row in rows]
+
+
+def get(session: Session, student_id: uuid.UUID) -> Enrolled:
+    """One student of the scope. Raises NotFound."""
+    scope = access.scope_of(session)
+    row = session.execute(
+        text(_LISTED.format(join="left join") + " and s.id = :student"),
+        {
+            "district": scope.district_id,
+            "schools": None if scope.schools is None else list(scope.schools),
+            "student": student_id,
+        },
+    ).one_or_none()
+    if row is None:
+        raise NotFound("There is no such student.")
+    return Enrolled(*row)
+
+
+def named(session: Session, student_ids: Collection[uuid.UUID], *, by: access.Actor) -> Mapping[uuid.UUID, str]:
+    """The names of these students, as far as the scope reaches; that they were opened is kept account of."""
+    found = identity.names(session, student_ids)
+    audit.record_many(session, by, "student.named", "student", list(found))
+    return found
