@@ -18,6 +18,7 @@ OVERDUE_RUNG = 1
 UNSEEN_RUNG = 99
 """Acknowledged, but not triaged by the time the student should have been seen: an answer is not yet a look."""
 BATCH = 500
+"""Rungs climbed in one transaction: whoever answers one of these alerts waits for no more than that."""
 
 
 @dataclass(frozen=True)
@@ -41,14 +42,15 @@ class Step:
         return f"rung/{self.rung}/{self.clock_at.isoformat()}"
 
 
-def escalate(session: Session, *, now: dt.datetime) -> int:
-    """Climbs every rung that is due in the session's district, and returns how many.
+def escalate(session: Session, *, now: dt.datetime, limit: int = BATCH) -> int:
+    """Climbs the rungs that are due in the session's district, the reds first, and returns how many (`limit` at most).
 
     After an outage all rungs that were missed are climbed at once. Each is climbed once, by whichever worker gets
-    to it: the subject's row is claimed, and the rung's row is unique.
+    to it: the subject's row is claimed, and the rung's row is unique. The claims are held until the transaction ends,
+    so a caller with much to do takes it in several.
     """
     steps = [*_alert_steps(session, now), *_unseen_steps(session, now), *_follow_up_steps(session)]
-    return sum(_climb(session, steps[at : at + BATCH], now) for at in range(0, len(steps), BATCH))
+    return _climb(session, steps[:limit], now)
 
 
 # -- what is due --------------------------------------------------------------------------------------
@@ -205,7 +207,7 @@ def _climb(session: Session, steps: Sequence[Step], now: dt.datetime) -> int:
 def _tell(session: Session, climbed: Sequence[Step], now: dt.datetime) -> None:
     if not climbed:
         return
-    system, rota = access.system(access.scope_of(session).district_id), routing.rota(session)
+    rota = routing.rota(session)
     notices = []
     for step in climbed:
         owner = (step.owner_id,) if step.owner_id else ()
@@ -221,5 +223,8 @@ def _tell(session: Session, climbed: Sequence[Step], now: dt.datetime) -> None:
                     due_at=step.clock_at,
                 )
             )
-        audit.record(session, system, "alert.escalated", step.subject, step.subject_id, rung=step.rung, role=step.role)
     delivery.put(session, notices, now=now)
+    system = access.system(access.scope_of(session).district_id)
+    for subject in _CLAIM:
+        told = [step.subject_id for step in climbed if step.subject == subject]
+        audit.record_many(session, system, "alert.escalated", subject, told)

@@ -116,7 +116,7 @@ _QUEUE = text(
     f" cross join lateral (select {_COLUMNS}{_OF_SCHOOL.format(school='school_id = s.id')}) f"
     f" union all select f.* from unnest(cast(:tiers as smallint[])) as t(tier)"
     f" cross join lateral (select {_COLUMNS}{_OF_SCHOOL.format(school='school_id is null')}) f"
-    f" where cast(:school as uuid) is null"
+    f" where :has_unplaced"
     ") q order by q.tier desc, q.answer_by, q.id limit :limit"
 )
 _ONE = text(
@@ -146,7 +146,7 @@ def queue(
         {
             "district": scope.district_id,
             "schools": None if schools is None else list(schools),
-            "school": school_id,
+            "has_unplaced": schools is None,  # only who sees the whole district sees what fitted no school
             "tiers": sorted(set(tiers or (1, 2, 3)), reverse=True),
             "states": list(states or WAITING),
             "due_before": due_before,
