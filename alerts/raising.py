@@ -67,7 +67,8 @@ def weigh(session: Session, revisions: Revisions, *, now: dt.datetime, policy: P
     session.execute(
         text(  # the relation is one of our own two texts
             "insert into weighings (district_id, round_id, student_id, revision, school_id, tier, weighed_at)"  # noqa: S608
-            f" select :district, :round, r.student_id, r.revision, r.school_id, r.tier, :now from {revisions.relation} r"
+            " select :district, :round, r.student_id, r.revision, r.school_id, r.tier, :now"
+            f" from {revisions.relation} r"
             " on conflict do nothing"
         ),
         revisions.parameters | {"now": now},

@@ -98,7 +98,8 @@ def _prepared(session: Session, upload: Upload, this: Round, weigh: Weigh, *, is
     stored = session.execute(
         text(
             "select f.digest, exists (select from administrations a where a.district_id = :district"
-            " and a.round_id = :round) as has_stored from stored_files f where f.district_id = :district and f.id = :file"
+            " and a.round_id = :round) as has_stored"
+            " from stored_files f where f.district_id = :district and f.id = :file"
         ),
         {"district": upload.district_id, "round": upload.round_id, "file": upload.file_id},
     ).one()
@@ -244,9 +245,7 @@ def _together(
     frames = {form: frame for form, frame in new.items() if frame.height}
     for form, frame in earlier.items():
         beside = frames.get(form)
-        frames[form] = (
-            frame if beside is None else pl.concat([beside.select(frame.columns).cast(dict(frame.schema)), frame])
-        )
+        frames[form] = frame if beside is None else pl.concat([beside.select(frame.columns).cast(frame.schema), frame])
     return frames
 
 
