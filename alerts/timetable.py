@@ -1,0 +1,171 @@
+"""One table of what the worker does: job name, rhythm, function. Every job does all that is due, and twice is once."""
+
+import datetime as dt
+import logging
+import traceback
+import uuid
+from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from polars.exceptions import PanicException
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
+
+from alerts import delivery, escalation, follow_ups, raising, routing
+from screening import access, coverage, files, intake, roster, rounds
+from screening.db import Database
+from screening.models import District
+from screening.settings import Settings
+
+log = logging.getLogger(__name__)
+
+Run = Callable[[Database, uuid.UUID, dt.datetime, Settings], Sequence[str]]
+"""Does what is due in one district at that time, in units of its own; answers what a watchdog has to shout."""
+
+
+@dataclass(frozen=True)
+class Job:
+    name: str
+    every: dt.timedelta
+    run: Run
+
+
+def load_rosters(database: Database, district_id: uuid.UUID, now: dt.datetime, settings: Settings) -> Sequence[str]:
+    roster.propose_waiting(database, district_id)
+    return ()
+
+
+def load_uploads(database: Database, district_id: uuid.UUID, now: dt.datetime, settings: Settings) -> Sequence[str]:
+    intake.load_waiting(database, district_id, weigh=raising.weigh_load)
+    return ()
+
+
+def weigh_results(database: Database, district_id: uuid.UUID, now: dt.datetime, settings: Settings) -> Sequence[str]:
+    """The net under the doors: whatever it finds was forgotten by one of them, and that is worth a shout."""
+    with _unit(database, district_id) as session:
+        found = raising.sweep(session, now=now)
+    return [f"results_unweighed {found}"] if found else ()
+
+
+def open_and_close_rounds(
+    database: Database, district_id: uuid.UUID, now: dt.datetime, settings: Settings
+) -> Sequence[str]:
+    with _unit(database, district_id) as session:
+        rounds.open_due(session, now)
+    with _unit(database, district_id) as session:
+        rounds.close_due(session, now)
+    return ()
+
+
+def let_follow_ups_fall_due(
+    database: Database, district_id: uuid.UUID, now: dt.datetime, settings: Settings
+) -> Sequence[str]:
+    with _unit(database, district_id) as session:
+        follow_ups.fall_due(session, now=now)
+    return ()
+
+
+def escalate(database: Database, district_id: uuid.UUID, now: dt.datetime, settings: Settings) -> Sequence[str]:
+    climbed = escalation.BATCH
+    while climbed == escalation.BATCH:
+        with _unit(database, district_id) as session:
+            climbed = escalation.escalate(session, now=now)
+    with _unit(database, district_id) as session:
+        return [f"rota_empty {code}" for code in routing.schools_unheard(session)]
+
+
+def deliver(database: Database, district_id: uuid.UUID, now: dt.datetime, settings: Settings) -> Sequence[str]:
+    delivery.deliver_pending(database, district_id, settings, now=now)
+    with _unit(database, district_id) as session:
+        return delivery.problems(session, now=now)
+
+
+def count_coverage(database: Database, district_id: uuid.UUID, now: dt.datetime, settings: Settings) -> Sequence[str]:
+    with _unit(database, district_id) as session:
+        parts = session.execute(_OPEN_PARTS, {"district": district_id}).all()
+    for part in parts:
+        with _unit(database, district_id) as session:
+            coverage.recount(session, part.round_id, part.schools, now)
+    return ()
+
+
+def erase_files(database: Database, district_id: uuid.UUID, now: dt.datetime, settings: Settings) -> Sequence[str]:
+    with _unit(database, district_id) as session:
+        roster.forget_due(session, now)
+    with _unit(database, district_id) as session:
+        files.erase_due(session, now)
+    return ()
+
+
+_SECOND, _MINUTE = dt.timedelta(seconds=1), dt.timedelta(minutes=1)
+
+JOBS: tuple[Job, ...] = (
+    Job("rosters", 2 * _SECOND, load_rosters),
+    Job("rounds", _MINUTE, open_and_close_rounds),
+    Job("uploads", 2 * _SECOND, load_uploads),
+    Job("weighing", _MINUTE, weigh_results),
+    Job("follow_ups", _MINUTE, let_follow_ups_fall_due),
+    Job("escalation", 15 * _SECOND, escalate),
+    Job("deliveries", 2 * _SECOND, deliver),
+    Job("coverage", 10 * _MINUTE, count_coverage),
+    Job("erasure", 60 * _MINUTE, erase_files),
+)
+"""In the order in which `worker --once` runs them: what comes in first, what goes out of it after."""
+
+
+def run_due(
+    database: Database, now: dt.datetime, settings: Settings, *, only: Collection[str] | None = None
+) -> dict[str, str]:
+    """Runs these jobs (all, when none are named) in every district, and beats their hearts.
+
+    Returns the problems by job. A job that fails in one district stops neither the next district nor the next job.
+    """
+    with database.unit() as session:
+        districts = [(row.id, row.code) for row in session.execute(select(District.id, District.code))]
+    found = {}
+    for job in JOBS:
+        if only is not None and job.name not in only:
+            continue
+        problems = [
+            f"{code}: {problem}"
+            for district_id, code in districts
+            for problem in _run(job, database, district_id, now, settings)
+        ]
+        _beat(database, job, now, problems)
+        if problems:
+            found[job.name] = "; ".join(problems)
+    return found
+
+
+def _run(job: Job, database: Database, district_id: uuid.UUID, now: dt.datetime, settings: Settings) -> Sequence[str]:
+    try:
+        return job.run(database, district_id, now, settings)
+    except (Exception, PanicException) as error:
+        # The message of a database error may hold values of rows: only its kind and its place are kept.
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        kind, where = type(error).__name__, f"{Path(place.filename).name}:{place.lineno}"
+        log.error("job failed: %s in district %s: %s at %s", job.name, district_id, kind, where)
+        return [f"failed {kind} at {where}"]
+
+
+_BEAT = text(
+    "insert into heartbeats (name, beat_at, problem) values (:name, :now, :problem)"
+    " on conflict (name) do update set beat_at = greatest(heartbeats.beat_at, excluded.beat_at),"
+    " problem = excluded.problem"
+)
+_OPEN_PARTS = text(
+    "select round_id, array_agg(school_id order by school_id) as schools from openings"
+    " where district_id = :district and state = 'open' group by round_id order by round_id"
+)
+
+
+def _beat(database: Database, job: Job, now: dt.datetime, problems: Sequence[str]) -> None:
+    problem = "; ".join(problems)[:2000] or None
+    with database.unit() as session:
+        session.execute(_BEAT, {"name": job.name, "now": now, "problem": problem})
+
+
+def _unit(database: Database, district_id: uuid.UUID) -> AbstractContextManager[Session]:
+    return database.unit(access.Scope(district_id))
