@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from screening import sealing
+from screening.inserting import insert_many
 from screening.models import Identity
 
 ROWS_AT_ONCE = 2_000
@@ -47,33 +48,17 @@ def enter_many(session: Session, rows: Iterable[tuple[uuid.UUID, uuid.UUID, Pers
     keys = sealing.keys(session)
     waiting = iter(rows)
     while batch := list(islice(waiting, ROWS_AT_ONCE)):
-        session.execute(insert(Identity.__table__), [_row(keys, *entry) for entry in batch])  # type: ignore[arg-type]
+        insert_many(session, Identity.__tablename__, _TYPES, [_row(keys, *entry) for entry in batch])
 
 
 def replace_many(session: Session, rows: Iterable[tuple[uuid.UUID, uuid.UUID, Person]]) -> None:
     """Seals what is now known of many (student id, school id, person) anew, under fresh keys."""
     keys = sealing.keys(session)
-    table = Identity.__table__
-    statement = (
-        update(table)  # type: ignore[arg-type]
-        .where(table.c.district_id == keys.district_id, table.c.student_id == bindparam("of_student"))
-        .values({name: bindparam(f"to_{name}") for name in ("school_id", "wrapped_key", "sealed", "name_hash")})
-    )
     waiting = iter(rows)
     while batch := list(islice(waiting, ROWS_AT_ONCE)):
-        made = (_row(keys, *entry) for entry in batch)
+        made = [_row(keys, *entry) for entry in batch]
         session.execute(
-            statement,
-            [
-                {
-                    "of_student": row["student_id"],
-                    "to_school_id": row["school_id"],
-                    "to_wrapped_key": row["wrapped_key"],
-                    "to_sealed": row["sealed"],
-                    "to_name_hash": row["name_hash"],
-                }
-                for row in made
-            ],
+            _REPLACE, {"district": keys.district_id} | {f"{name}s": [row[name] for row in made] for name in _TYPES}
         )
 
 
@@ -133,10 +118,19 @@ def number_hashes(keys: sealing.Keys, numbers: Sequence[str]) -> list[bytes]:
     ]
 
 
+_TYPES = {"student_id": "uuid", "school_id": "uuid", "wrapped_key": "bytea", "sealed": "bytea", "name_hash": "bytea"}
+_REPLACE = text(
+    "update identities i set school_id = n.school_id, wrapped_key = n.wrapped_key, sealed = n.sealed,"
+    " name_hash = n.name_hash from unnest(cast(:student_ids as uuid[]), cast(:school_ids as uuid[]),"
+    " cast(:wrapped_keys as bytea[]), cast(:sealeds as bytea[]), cast(:name_hashs as bytea[]))"
+    " as n(student_id, school_id, wrapped_key, sealed, name_hash)"
+    " where i.district_id = :district and i.student_id = n.student_id"
+)
+
+
 def _row(keys: sealing.Keys, student_id: uuid.UUID, school_id: uuid.UUID, person: Person) -> Mapping[str, Any]:
     key = sealing.new_key()
     return {
-        "district_id": keys.district_id,
         "student_id": student_id,
         "school_id": school_id,
         "wrapped_key": keys.seal(key, f"student/{student_id}"),

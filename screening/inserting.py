@@ -1,0 +1,26 @@
+"""Many rows of the scoped district in one statement: a column at a time, as arrays."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from screening import access
+
+
+def insert_many(session: Session, table: str, types: Mapping[str, str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Inserts rows of a tenant table; `types` maps each column but `district_id` to its PostgreSQL type."""
+    if not rows:
+        return
+    arrays = ", ".join(f"cast(:{name} as {kind}[])" for name, kind in types.items())
+    session.execute(
+        text(
+            f"insert into {table} (district_id, {', '.join(types)})"  # noqa: S608 - our own names
+            f" select :district, n.* from unnest({arrays}) as n({', '.join(types)})"
+        ),
+        {
+            "district": access.scope_of(session).district_id,
+            **{name: [row[name] for row in rows] for name in types},
+        },
+    )
