@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 import uvicorn
@@ -74,6 +75,8 @@ def serve(settings: Settings, *, host: str, port: int, workers: int) -> int:
         if faults:
             log.error("walls_down", count=len(faults))
             return 1
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stopped)
     with worker_beside() if settings.is_embedded else contextlib.nullcontext():
         log.info("serving", address=f"{host}:{port}", workers=workers, pid=os.getpid())
         common = {
@@ -94,6 +97,11 @@ def serve(settings: Settings, *, host: str, port: int, workers: int) -> int:
     return 0
 
 
+def _stopped(*_: object) -> NoReturn:
+    """The web server raises the signal again when it has ended; whatever stands around it ends in order too."""
+    raise SystemExit(0)
+
+
 @contextlib.contextmanager
 def worker_beside() -> Iterator[None]:
     """One worker in a process of its own, begun anew when it dies, stopped at the end of the block."""
@@ -110,7 +118,7 @@ def worker_beside() -> Iterator[None]:
 def _keep_worker(stopping: threading.Event) -> None:
     while not stopping.is_set():
         begun = time.monotonic()
-        process = subprocess.Popen([sys.executable, "-m", "api.cli", "worker"], stdin=subprocess.DEVNULL)
+        process = subprocess.Popen([sys.executable, "-m", "api.cli", "worker", "--beside"], stdin=subprocess.DEVNULL)
         while process.poll() is None and not stopping.wait(0.2):
             pass
         if process.poll() is None:

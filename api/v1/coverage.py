@@ -96,11 +96,11 @@ def show(
 ) -> Any:
     """Coverage of a round: live at the caller's own schools; for the district's roles as released."""
     is_released = by_whom.has(*IN_DISTRICT) and (on is not None or not by_whom.has(*AT_SCHOOL))
-    view = _released(session, round, by, on) if is_released else _live(session, round, by, by_whom)
+    view = released(session, round, by, on) if is_released else _live(session, round, by, by_whom)
     audit.record(session, by_whom, "coverage.read", "round", round, kind=view.kind, table=by)
     if "text/csv" in request.headers.get("accept", ""):
         named = f'attachment; filename="coverage-{round}-{by}.csv"'
-        return Response(_as_csv(view), media_type=CSV, headers={"Content-Disposition": named})
+        return Response(as_csv(view), media_type=CSV, headers={"Content-Disposition": named})
     return view
 
 
@@ -110,7 +110,7 @@ def release(body: ReleaseBody, session: SessionDep, by: ActorDep, now: NowDep, r
     on = now.astimezone(session.info["timezone"]).date()
     coverage.release(session, body.round_id, on, by=by)
     located(response, f"/v1/coverage?round={body.round_id}&on={on.isoformat()}")
-    return _released(session, body.round_id, "district", on)
+    return released(session, body.round_id, "district", on)
 
 
 def _live(session: Session, round_id: uuid.UUID, by: By, reader: access.Actor) -> CoverageView:
@@ -150,7 +150,7 @@ def _rates(figures: Figures, sees_tiers: bool) -> dict[str, RateView | int | str
     return {name: None if rate is None else RateView.model_validate(rate) for name, rate in found.items()}
 
 
-def _released(session: Session, round_id: uuid.UUID, by: By, on: dt.date | None) -> CoverageView:
+def released(session: Session, round_id: uuid.UUID, by: By, on: dt.date | None) -> CoverageView:
     found = coverage.released(session, round_id, by=by, on=on)
     codes = school_codes(session)
     return CoverageView(
@@ -173,7 +173,7 @@ def _released(session: Session, round_id: uuid.UUID, by: By, on: dt.date | None)
     )
 
 
-def _as_csv(view: CoverageView) -> str:
+def as_csv(view: CoverageView) -> str:
     """One line a row: where, counts, then rates; what is hidden is empty, and named in the last column."""
     out = io.StringIO()
     table = csv.writer(out)

@@ -30,7 +30,7 @@ from api.deps import (
 )
 from screening import access, completion, coverage, policy, rounds, students
 from screening.db import lock
-from screening.errors import InvalidUpload, Problem
+from screening.errors import InvalidUpload, NotFound, Problem
 from screening.models import Opening, Round, School
 
 door = Door(prefix="/v1/rounds", tag="rounds")
@@ -276,7 +276,7 @@ def _by_name(session: Session, by: access.Actor, schools: frozenset[uuid.UUID] |
 def _policy(code: str) -> policy.Policy:
     try:
         return policy.shipped(code)
-    except (KeyError, LookupError, FileNotFoundError, policy.PolicyError):
+    except NotFound:
         words = "There is no such policy."
         raise InvalidUpload(words, problems=[Problem("unknown_policy", words, column="policy")]) from None
 

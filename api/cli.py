@@ -1,0 +1,591 @@
+"""The command `screening`: the same verbs as the API, for whoever runs the service.
+
+Exit codes: 0 done, 1 the answer is no, 2 wrong use or bad input, told in words and never by a traceback.
+"""
+
+import contextlib
+import datetime as dt
+import importlib
+import os
+import signal
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from api.terminal import (
+    NO,
+    SHOWN_PROBLEMS,
+    AsJson,
+    Map,
+    answer,
+    bar,
+    ignored,
+    in_words,
+    mapping,
+    pieces,
+    say,
+    say_problems,
+    tell,
+    wrong,
+)
+from instruments import catalogue
+from instruments.definition import DefinitionError, parse
+from screening import access, db
+from screening.db import Database
+from screening.errors import NotFound
+from screening.models import District, Round, School
+from screening.settings import Settings
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__.splitlines()[0])
+library = typer.Typer(invoke_without_command=True, help="The library of instruments; by itself, its list.")
+rules = typer.Typer(no_args_is_help=True, help="Policies.")
+app.add_typer(library, name="instruments")
+app.add_typer(rules, name="policy")
+
+OPERATOR_ID = uuid.UUID("6f706572-6174-4f72-8000-000000000001")
+"""Under which the account knows whoever has the operator's shell."""
+DistrictCode = Annotated[str | None, typer.Option("--district", help="The district's code, where there are several.")]
+SchoolCode = Annotated[str | None, typer.Option("--school", help="The school's code.")]
+RoundName = Annotated[str, typer.Option("--round", help="The round's id or name.")]
+InputFile = Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True)]
+
+
+def main() -> None:
+    """The entry point of the command."""
+    app()
+
+
+# -- running --------------------------------------------------------------------------------------------
+
+
+@app.command()
+@in_words
+def serve(
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    workers: Annotated[int, typer.Option(min=1, max=64)] = 1,
+) -> int:
+    """Web and API; with the embedded database also one worker, so that one command is a whole service."""
+    from api import serving
+
+    return serving.serve(Settings.read(serving=True), host=host, port=port, workers=workers)
+
+
+@app.command()
+@in_words
+def worker(
+    once: Annotated[bool, typer.Option("--once", help="Run everything that is due, then end.")] = False,
+    at: Annotated[str | None, typer.Option(help="Pretend this time (development only), for drills.")] = None,
+    beside: Annotated[bool, typer.Option("--beside", hidden=True, help="End with the process that began it.")] = False,
+) -> int:
+    """Timetable, uploads, deliveries."""
+    from api import serving
+    from api import worker as work
+
+    settings = Settings.read(serving=True)
+    if at is not None and settings.is_production:
+        wrong("A time is pretended in development only.")
+    if at is not None and not once:
+        wrong("A time is pretended with --once only.")
+    pretended = None if at is None else _moment(at, settings)
+    with contextlib.closing(_Held(serving.open_database(settings))) as held:
+        if once:
+            problems = work.once(held.database, settings, at=pretended)
+            for job, words in problems.items():
+                say(f"{job}: {words}")
+            return NO if any("failed " in words for words in problems.values()) else 0
+        stop = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+        if beside:
+            threading.Thread(target=_end_with_parent, args=(stop, os.getppid()), daemon=True).start()
+        work.run(held.database, settings, stop)
+    return 0
+
+
+def _end_with_parent(stop: threading.Event, parent: int) -> None:
+    """A web server that was killed leaves no worker behind."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    stop.set()
+
+
+@app.command()
+@in_words
+def migrate() -> int:
+    """Brings the schema up to date, then checks roles and row security."""
+    from api import serving
+
+    faults = serving.migrate(Settings.read())
+    for fault in faults:
+        say(fault)
+    tell("The schema is up to date; the walls stand." if not faults else "The walls do not stand.")
+    return NO if faults else 0
+
+
+@app.command()
+@in_words
+def doctor() -> int:
+    """Looks whether everything is as it should be here, and says what is not."""
+    from api import health, serving
+    from screening import embedded, migration
+
+    settings = Settings.read()
+    faults: list[str] = []
+    with contextlib.closing(_Held(serving.open_database(settings))) as held:
+        with held.database.unit() as session:
+            connection = session.connection()
+            if migration.current(connection) != migration.head():
+                wrong("The database is not migrated: run screening migrate.")
+            role = connection.engine.url.username or embedded.APP
+            faults += migration.faults(connection, role)
+            for name, wanted in (("synchronous_commit", "on"), ("fsync", "on"), ("full_page_writes", "on")):
+                if (stands := connection.exec_driver_sql(f"show {name}").scalar()) != wanted:
+                    faults.append(f"{name} is {stands}: a confirmed answer could be lost")
+            apart = abs(db.now(session) - dt.datetime.now(dt.UTC))
+            if apart > dt.timedelta(seconds=5):
+                faults.append(f"this machine's clock and the database's are {apart.total_seconds():.0f} s apart")
+            districts = [(row.id, row.code) for row in session.execute(select(District.id, District.code))]
+        for district_id, code in districts:
+            faults += _cannot_open(held.database, district_id, code)
+        faults += [f"{f.name} ({f.where}): {f.detail}" for f in health.faults_of_loop(held.database)]
+    for fault in faults:
+        say(fault)
+    tell(f"{len(faults)} things are not as they should be." if faults else "All is well.")
+    return NO if faults else 0
+
+
+def _cannot_open(database: Database, district_id: uuid.UUID, code: str) -> list[str]:
+    from screening import sealing
+
+    try:
+        with database.unit(access.Scope(district_id)) as session:
+            sealing.keys(session)
+    except sealing.CannotOpen:
+        return [f"the master key does not open the district {code}"]
+    return []
+
+
+@app.command()
+@in_words
+def demo(
+    seed: int = 1,
+    no_serve: Annotated[bool, typer.Option("--no-serve", help="End when the loop has been run.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """A made-up district, one real round, and what came of it."""
+    code: int = _module("api.demo").main(seed=seed, is_served=not no_serve, as_json=as_json)
+    return code
+
+
+@app.command()
+@in_words
+def bench(as_json: AsJson = False) -> int:
+    """The benchmarks of bench/."""
+    sys.path.insert(0, str(Path.cwd()))
+    code: int = _module("bench").main(as_json=as_json)
+    return code
+
+
+def _module(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            raise
+        wrong(f"{name} is not part of this installation; run this in a checkout.")
+
+
+# -- the library ----------------------------------------------------------------------------------------
+
+
+@app.command()
+@in_words
+def score(
+    instrument: str,
+    file: Annotated[str, typer.Argument(help="A CSV, XLSX or Parquet file; - is standard input.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help=".csv, .xlsx or .parquet; else CSV out.")
+    ] = None,
+    columns: Map = None,
+    form: Annotated[str | None, typer.Option(help="self, youth, parent or teacher.")] = None,
+    layout: Annotated[str | None, typer.Option(help="The printed edition whose numbers the columns have.")] = None,
+) -> int:
+    """Scores a file without any database: one row out for each row in."""
+    from api import score_file
+
+    try:
+        wanted = catalogue.get(instrument)
+    except catalogue.UnknownInstrument as error:
+        wrong(f"{error}.")
+    data = sys.stdin.buffer.read() if file in ("-", "") else Path(file).read_bytes()
+    with bar(f"{instrument}", unit_is_rows=True) as advance:
+        found = score_file.score(
+            data, wanted, column_map=mapping(columns), form=form, layout=layout, on_progress=advance
+        )
+    to_stdout = output is None or str(output) == "-"
+    written = score_file.write(found.rows, None if to_stdout else output)
+    if written is not None:
+        sys.stdout.buffer.write(written)
+        sys.stdout.buffer.flush()
+    say_problems(found.problems, limit=None)
+    return NO if found.problems else 0
+
+
+@library.callback()
+def without_more(context: typer.Context) -> None:
+    """The library of instruments; by itself, its list."""
+    if context.invoked_subcommand is None:
+        list_instruments()
+
+
+@library.command("list")
+@in_words
+def list_instruments() -> int:
+    """Every instrument that ships."""
+    table = Table("code", "edition", "title", "forms", "scales", "released")
+    for each in catalogue.all():
+        forms = ", ".join(each.forms)
+        scales = ", ".join(scale.id for scale in each.scales)
+        table.add_row(each.code, each.edition, each.title["en"], forms, scales, "yes" if each.is_released else "no")
+    Console().print(table)
+    return 0
+
+
+@library.command("show")
+@in_words
+def show_instrument(code: str) -> int:
+    """One instrument's definition, as it stands in its file."""
+    try:
+        found = catalogue.get(code)
+    except catalogue.UnknownInstrument as error:
+        wrong(f"{error}.")
+    tell(found.body)
+    return 0
+
+
+@library.command("check")
+@in_words
+def check_instrument(file: InputFile) -> int:
+    """Checks a definition file; every error is named."""
+    try:
+        found = parse(file.read_bytes(), file.name)
+    except DefinitionError as error:
+        for problem in error.problems:
+            say(str(problem))
+        return NO
+    tell(f"{found.code} {found.version} is sound: {len(found.items)} items, {len(found.scales)} scales.")
+    return 0
+
+
+@rules.command("check")
+@in_words
+def check_policy(file: InputFile) -> int:
+    """Checks a policy file against the instruments that ship; every error is named."""
+    from screening import policy
+
+    try:
+        found = policy.parse(file.read_bytes(), file.name)
+    except policy.PolicyError as error:
+        for words in error.problems:
+            say(str(words))
+        return NO
+    problems = policy.check(found, {each.code: each for each in catalogue.all()})
+    say_problems(problems)
+    tell(f"{found.code} {found.version}: {len(found.all_rules)} rules, {len(problems)} problems.")
+    return NO if problems else 0
+
+
+# -- operating ------------------------------------------------------------------------------------------
+
+
+@app.command()
+@in_words
+def token(
+    email: Annotated[str, typer.Option(help="The account's address.")],
+    minutes: Annotated[int, typer.Option(min=1, max=527_040)] = 60,
+) -> int:
+    """Prints a bearer token for that account; that it was made is kept account of."""
+    from screening import staff
+
+    with _database() as database:
+        actor = staff.actor_by_email(database, email)
+        if actor is None or actor.account_id is None:
+            wrong("There is no account for this address.")
+        with database.unit(access.Scope(actor.district_id)) as session:
+            made = staff.issue_token(
+                session, actor.account_id, minutes, by=_operator(actor.district_id), now=db.now(session)
+            )
+    tell(made)
+    return 0
+
+
+@app.command()
+@in_words
+def roster(
+    file: InputFile,
+    district: DistrictCode = None,
+    school: SchoolCode = None,
+    columns: Map = None,
+    commit: Annotated[bool, typer.Option("--commit", help="Do at once what the proposal says.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """A list of students: what it would change, and with --commit, changes it."""
+    from screening import roster as rosters
+
+    with _database() as database:
+        scope, by = _district(database, district)
+        with database.unit(scope) as session, file.open("rb") as content:
+            received = rosters.receive(
+                session,
+                pieces(content, ignored),
+                file.name,
+                by=by,
+                school_id=_school(session, school),
+                column_map=mapping(columns),
+            )
+        while not _is_proposed(database, scope, received.id):
+            if not rosters.propose(database, scope.district_id, received.id):
+                time.sleep(0.2)  # a worker has it
+        with database.unit(scope) as session:
+            found = rosters.proposal(session, received.id)
+        is_refused = found.roster.state == "refused"
+        if commit and not is_refused:
+            with database.unit(scope) as session:
+                on = db.now(session).astimezone(database.timezone).date()
+                rosters.commit(session, received.id, by=by, on=on)
+    state = "refused" if is_refused else "committed" if commit else "proposed"
+    told = {"roster": str(received.id), "state": state, **found.counts}
+    answer(told, found.problems, as_json=as_json)
+    return NO if is_refused else 0
+
+
+def _is_proposed(database: Database, scope: access.Scope, roster_id: uuid.UUID) -> bool:
+    from screening import roster as rosters
+
+    with database.unit(scope) as session:
+        return rosters.get(session, roster_id).state != "received"
+
+
+@app.command()
+@in_words
+def upload(
+    file: InputFile,
+    round_name: RoundName,
+    columns: Map = None,
+    school: SchoolCode = None,
+    district: DistrictCode = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, keep nothing.")] = False,
+    correction: Annotated[bool, typer.Option("--correction", help="Other answers correct stored ones.")] = False,
+    as_json: AsJson = False,
+) -> int:
+    """A file of answers for a round: stored, loaded, and answered with its receipt."""
+    from screening import intake
+
+    with _database() as database:
+        scope, by = _district(database, district)
+        size = file.stat().st_size
+        with bar("stored", total=size) as advance, file.open("rb") as content, database.unit(scope) as session:
+            received = intake.receive(
+                session,
+                _round(session, round_name).id,
+                pieces(content, advance),
+                file_name=file.name,
+                by=by,
+                school_id=_school(session, school),
+                column_map=mapping(columns),
+                is_dry_run=dry_run,
+                is_correction=correction,
+            )
+        _load(database, scope.district_id, received.id)
+        with database.unit(scope) as session:
+            ended = intake.get(session, received.id)
+            problems = intake.problems(session, received.id)
+    answer({"upload": str(ended.id), **(ended.receipt or {})}, problems, as_json=as_json)
+    return 0 if ended.state == "loaded" else NO
+
+
+def _load(database: Database, district_id: uuid.UUID, upload_id: uuid.UUID) -> None:
+    """Loads it here unless a worker does; returns when there is a receipt."""
+    from alerts import raising
+    from screening import intake
+
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            intake.load(database, district_id, upload_id, weigh=raising.weigh_load)
+        except Exception as error:
+            failed.append(error)
+
+    with bar("loaded", total=100) as advance:
+        shown = 0
+        while True:
+            loader = threading.Thread(target=work)
+            loader.start()
+            while loader.is_alive():
+                loader.join(0.1)
+                with database.unit(access.Scope(district_id)) as session:
+                    stands = intake.get(session, upload_id)
+                advance(max(0, round(stands.progress * 100) - shown))
+                shown = max(shown, round(stands.progress * 100))
+            if failed:
+                raise failed[0]
+            with database.unit(access.Scope(district_id)) as session:
+                if intake.get(session, upload_id).state != "received":
+                    advance(100 - shown)
+                    return
+            time.sleep(0.2)  # a worker has it
+
+
+@app.command()
+@in_words
+def replay(
+    since: Annotated[str | None, typer.Option(help="YYYY-MM-DD: only what was recorded from then on.")] = None,
+    district: DistrictCode = None,
+) -> int:
+    """Derives stored results again from stored answers, under the stored rules; exit 1 if any differs."""
+    from screening import replay as replaying
+
+    settings = Settings.read()
+    start = None if since is None else _moment(since, settings)
+    replayed = differing = 0
+    with _database() as database:
+        for scope, code in _districts(database, district):
+            with database.unit(scope) as session:
+                found = replaying.replay(session, since=start)
+            replayed += found.replayed
+            differing += len(found.differences)
+            for round_id, student_id, revision in found.differences[:SHOWN_PROBLEMS]:
+                say(f"{code}: round {round_id} student {student_id} revision {revision} differs")
+    tell(f"{replayed} results derived again, {differing} differences")
+    return NO if differing else 0
+
+
+@app.command()
+@in_words
+def coverage(
+    round_name: RoundName,
+    by: Annotated[
+        Literal["district", "school", "grade", "sex"], typer.Option(help="What the figures are by.")
+    ] = "district",
+    form: Annotated[Literal["table", "csv", "json"], typer.Option("--format")] = "table",
+    on: Annotated[str | None, typer.Option(help="YYYY-MM-DD: the release of that date, not the last.")] = None,
+    district: DistrictCode = None,
+) -> int:
+    """The released statistics of a round: what the district's statistics doors tell, and no more."""
+    from api.v1.coverage import as_csv, released
+
+    day = None if on is None else dt.date.fromisoformat(on)
+    with _database() as database:
+        scope, _ = _district(database, district)
+        with database.unit(scope) as session:
+            view = released(session, _round(session, round_name).id, by, day)
+    if form == "json":
+        tell(view.model_dump_json(indent=2))
+    elif form == "csv":
+        sys.stdout.write(as_csv(view))
+    else:
+        lines = [line.split(",") for line in as_csv(view).removeprefix("\ufeff").splitlines()]
+        table = Table(*lines[0], title=f"released on {view.on}, k = {view.k}")
+        for line in lines[1:]:
+            table.add_row(*line)
+        Console().print(table)
+    return 0
+
+
+# -- what commands share --------------------------------------------------------------------------------
+
+
+class _Held:
+    """A database that is closed at the end of a command."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def close(self) -> None:
+        self.database.dispose()
+
+
+@contextlib.contextmanager
+def _database() -> Iterator[Database]:
+    from api import serving
+    from screening import migration
+
+    with contextlib.closing(_Held(serving.open_database(Settings.read()))) as held:
+        with held.database.unit() as session:
+            if migration.current(session.connection()) != migration.head():
+                wrong("The database is not migrated: run screening migrate.")
+        yield held.database
+
+
+def _operator(district_id: uuid.UUID) -> access.Actor:
+    return access.Actor(account_id=OPERATOR_ID, district_id=district_id, roles=(access.RoleAt("operator"),))
+
+
+def _districts(database: Database, code: str | None) -> list[tuple[access.Scope, str]]:
+    with database.unit() as session:
+        rows = session.execute(select(District.id, District.code).order_by(District.code)).all()
+    found = [(access.Scope(row.id), row.code) for row in rows if code in (None, row.code)]
+    if code is not None and not found:
+        raise NotFound(f"There is no district with the code {code}.")
+    return found
+
+
+def _district(database: Database, code: str | None) -> tuple[access.Scope, access.Actor]:
+    found = _districts(database, code)
+    if not found:
+        raise NotFound("There is no district yet.")
+    if len(found) > 1:
+        raise ValueError(f"There are several districts; name one with --district: {', '.join(c for _, c in found)}")
+    scope = found[0][0]
+    return scope, _operator(scope.district_id)
+
+
+def _round(session: Session, wanted: str) -> Round:
+    """The round of that id or name. Raises NotFound for none, ValueError for several of one name."""
+    from screening import rounds
+
+    with contextlib.suppress(ValueError):
+        return rounds.get(session, uuid.UUID(wanted))
+    found = session.scalars(
+        select(Round).where(Round.district_id == access.scope_of(session).district_id, Round.name == wanted)
+    ).all()
+    if not found:
+        raise NotFound(f"There is no round {wanted!r}.")
+    if len(found) > 1:
+        raise ValueError(f"Several rounds are called {wanted!r}; give an id: {', '.join(str(r.id) for r in found)}")
+    return found[0]
+
+
+def _school(session: Session, code: str | None) -> uuid.UUID | None:
+    if code is None:
+        return None
+    found = session.scalar(
+        select(School.id).where(School.district_id == access.scope_of(session).district_id, School.code == code)
+    )
+    if found is None:
+        raise NotFound(f"There is no school with the code {code}.")
+    return found
+
+
+def _moment(text: str, settings: Settings) -> dt.datetime:
+    try:
+        found = dt.datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no time like 2026-09-01T08:00") from None
+    return found if found.tzinfo else found.replace(tzinfo=settings.timezone)
+
+
+if __name__ == "__main__":
+    main()
