@@ -1,7 +1,7 @@
 """Delimited text: encodings, delimiters, records and their row numbers; block by block, so that memory stays small.
 
-A block without quotes, in which every line has exactly as many delimiters as the header, means the same to every
-reader of CSV and goes through Polars. Any other block is read record by record.
+A block without quotes (or with needless ones only), in which every line has exactly as many delimiters as the header,
+means the same to every reader of CSV and goes through Polars. Any other block is read record by record.
 """
 
 import codecs
@@ -223,8 +223,12 @@ def _block_end(content: bytes, start: int) -> int:
 
 def _plain(block: bytes, width: int, delimiter: str) -> pl.DataFrame | None:
     """The block by Polars, or None when it is not so plain that there is only one way to read it."""
+    if b'"' in block:
+        if not _has_needless_quotes(block, delimiter.encode()):
+            return None
+        block = block.replace(b'"', b"")
     n_lines = block.count(b"\n") + (not block.endswith(b"\n"))
-    if width < 2 or b'"' in block or block.count(delimiter.encode()) != n_lines * (width - 1):
+    if width < 2 or block.count(delimiter.encode()) != n_lines * (width - 1):
         return None
     if (returns := block.count(b"\r")) and returns != block.count(b"\r\n"):
         return None
@@ -241,6 +245,22 @@ def _plain(block: bytes, width: int, delimiter: str) -> pl.DataFrame | None:
     except pl.exceptions.PolarsError:
         return None
     return cells if cells.height == n_lines else None
+
+
+def _has_needless_quotes(block: bytes, delimiter: bytes) -> bool:
+    """Whether every quote encloses a whole cell that would read the same without it, as where all cells are quoted."""
+    pieces = block.split(b'"')
+    if len(pieces) % 2 == 0:
+        return False
+    edges = (delimiter, b"\n", b"\r")
+    enclosed, between = set(pieces[1::2]), set(pieces[2:-1:2])
+    return (
+        not any(edge in cell for cell in enclosed for edge in edges)
+        # An empty piece between two quotes is a quote that belongs to a cell.
+        and all(piece.startswith(edges) and piece.endswith(edges) for piece in between)
+        and (not pieces[0] or pieces[0].endswith(edges))
+        and (not pieces[-1] or pieces[-1].startswith(edges))
+    )
 
 
 def _ragged(cells: list[str], width: int, named: int) -> tuple[str, str] | None:

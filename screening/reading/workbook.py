@@ -24,8 +24,11 @@ _ROWS = 50_000
 _MOST_PARTS = 2_000
 _HIGHEST_RATIO = 200
 _BIG = 10_000_000
-_FAR_COLUMN = re.compile(rb"""\br\s*=\s*["']([A-Za-z]{2,3})\d""")
-_FAR_ROW = re.compile(rb"""\br\s*=\s*["'](?:[A-Za-z]{1,3})?(\d{5,})["']""")
+_FAR_COLUMN = re.compile(rb' r="([A-Za-z]{2,3})[0-9]')
+_FAR_ROW = re.compile(rb' r="[A-Za-z]{0,3}([0-9]{5,})"')
+_ATTRIBUTE = re.compile(rb"""\s([rt])\s*=\s*["']([^"'<>]{0,20})["']""")
+# How XML may also be written, though no spreadsheet does: then attributes are first put into the usual spelling.
+_ODD_SPELLINGS = (b"'", b" =", b"= ", b"\t", b"\n=", b"=\n", b"\nr", b"\nt", b"\r")
 _ERROR_CELL = re.compile(rb"""(<(?:\w+:)?c\b[^>]{0,200}?\bt\s*=\s*["'])e(?=["'])""")
 _NEAR_ROWS = 9_999
 _NEAR_COLUMNS = 26
@@ -130,9 +133,11 @@ def _has_error_cells(package: zipfile.ZipFile, part: zipfile.ZipInfo, limits: Li
     with package.open(part) as stream:
         while piece := stream.read(_PIECE):
             seen = rest + piece
+            if any(spelling in seen for spelling in _ODD_SPELLINGS):
+                seen = _ATTRIBUTE.sub(rb' \1="\2"', seen)
             width = max([width, *map(_column_number, set(_FAR_COLUMN.findall(seen)))])
             height = max([height, *map(int, set(_FAR_ROW.findall(seen)))])
-            has_errors = has_errors or _ERROR_CELL.search(seen) is not None
+            has_errors = has_errors or (b't="e"' in seen and _ERROR_CELL.search(seen) is not None)
             rest = seen[-_OVERLAP:]
             if width > limits.columns or (height > _NEAR_ROWS and width * height > limits.workbook_cells):
                 words = "A sheet has cells too far to the right or too far down; delete them, or save the sheet as CSV."

@@ -376,6 +376,25 @@ def test_ragged_rows_are_named_and_not_taken() -> None:
     assert phq9(table, "critical_self_harm")[1] is True
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_quotes_around_every_cell_read_the_same(end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [["student_number", *PHQ9, *GAD7], *(filled(str(i), i % 4) for i in range(40))]
+    quoted = "".join(",".join(f'"{cell}"' for cell in row) + end for row in rows)
+    plain = "".join(",".join(map(str, row)) + end for row in rows)
+    assert read(quoted)[0].equals(read(plain)[0])
+    monkeypatch.setattr(text_reading, "_plain", lambda *_: None)
+    assert read(quoted)[0].equals(read(plain)[0])
+
+
+@pytest.mark.parametrize(
+    "block", ['"a,b"', '"a""b"', '"a\nb"', 'x"a"', '"a"x', ' "a"', '"a', '"', 'a",x,"b', '"a" ,b', '""""']
+)
+def test_quotes_that_matter_are_never_taken_away(block: str) -> None:
+    lone = text_reading._has_needless_quotes(block.encode(), b",")
+    assert not lone
+    assert text_reading._plain(f"{block},1\n".encode(), 2, ",") is None
+
+
 @pytest.mark.parametrize("place", [0, 3, 10])
 def test_a_quote_that_never_closes_costs_its_own_row(place: int) -> None:
     rows = [filled(str(i)) for i in range(11)]
@@ -509,10 +528,11 @@ def test_a_formula_error_is_named_not_blank() -> None:
 
 
 @pytest.mark.parametrize("cell", ["XFD1048576", "ZZZ5", "A1048576", "xfd1048576"])
-def test_a_far_cell_is_refused_before_any_parser_allocates_for_it(cell: str) -> None:
+@pytest.mark.parametrize("spelled", ['r="{}"', "r='{}'", 'r = "{}"', 'r\n=\t"{}"'])
+def test_a_far_cell_is_refused_before_any_parser_allocates_for_it(cell: str, spelled: str) -> None:
     workbook = workbook_of([["student_number", *PHQ9], ["1", *[1] * 9]])
     row = re.sub(r"\D", "", cell)
-    far = f'<row r="{row}"><c r="{cell}"><v>1</v></c></row></sheetData>'.encode()
+    far = f"<row {spelled.format(row)}><c {spelled.format(cell)}><v>1</v></c></row></sheetData>".encode()
     with zipfile.ZipFile(io.BytesIO(workbook)) as package:
         sheet = package.read("xl/worksheets/sheet1.xml").replace(b"</sheetData>", far)
     bomb = with_part(workbook, "xl/worksheets/sheet1.xml", sheet)
