@@ -172,7 +172,7 @@ def _begin(database: Database, district_id: uuid.UUID, upload_id: uuid.UUID) -> 
 
 def _read(
     database: Database, upload: Upload, direct: "psycopg.Connection[tuple[object, ...]]"
-) -> tuple[list[reading.Part], reading.Summary]:
+) -> tuple[list[reading.PackedPart], reading.Summary]:
     """The whole file read and scored, in no transaction, with progress kept on the side."""
     with database.unit(access.Scope(upload.district_id)) as session:
         rules = rounds.rules_of(session, upload.round_id)
@@ -182,11 +182,11 @@ def _read(
     )
     direct.execute("select set_config('screening.district', %s, false)", [str(upload.district_id)])
     direct.execute("select set_config('screening.schools', '*', false)")
-    parts: list[reading.Part] = []
+    parts: list[reading.PackedPart] = []
     for read in reading.read_answers(_content(database, upload), plan):
         if isinstance(read, reading.Summary):
             return parts, read
-        parts.append(read)
+        parts.append(reading.pack(read))
         direct.execute(
             "update uploads set progress = least(0.7, progress + 0.1) where district_id = %s and id = %s",
             [upload.district_id, upload.id],

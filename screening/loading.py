@@ -2,7 +2,7 @@
 
 import datetime as dt
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +45,7 @@ class _Load:
 
 
 def load(
-    database: Database, upload: Upload, parts: Sequence[reading.Part], summary: reading.Summary, weigh: Weigh
+    database: Database, upload: Upload, parts: Sequence[reading.PackedPart], summary: reading.Summary, weigh: Weigh
 ) -> None:
     """Loads all parts of a file and writes the receipt, or nothing of either.
 
@@ -66,7 +66,7 @@ def load(
         problems.add_of_file(refusals)
         matching.begin(session)
         results.begin(session)
-        for part in parts:
+        for part in map(reading.unpack, parts):
             problems.add(part.problems)
             _load_part(own, part, receipt, problems)
         if own.is_kept:
@@ -127,7 +127,7 @@ def _prepared(session: Session, upload: Upload, this: Round, weigh: Weigh, *, is
 def _load_part(own: _Load, part: reading.Part, receipt: receipts.Receipt, problems: receipts.Problems) -> None:
     rows = part.answers.with_row_index("key")
     students = rows.select("key", "student_number", "school_code", "student_name")
-    matched = matching.match(own.session, students, own.matching)
+    matched = _once(matching.match(own.session, students, own.matching), receipt.students)
     problems.add(_verdict_problems(rows, matched))
     taken = matched.filter(pl.col("verdict").is_null())
     receipt.students.update(taken.get_column("student_id"))
@@ -139,6 +139,21 @@ def _load_part(own: _Load, part: reading.Part, receipt: receipts.Receipt, proble
         problems.add(_differs_problems(form, rows, frame))
     revisions = _keep(own, judged, matched, stored) if own.is_kept else None
     own.weigh(own.session, revisions, _safety_signals(own, judged, rows, matched), own.now, own.rules)
+
+
+def _once(matched: pl.DataFrame, seen: Collection[str]) -> pl.DataFrame:
+    """Students whom an earlier part of the file was about are not taken again: two rows may give one number apart,
+    with and without the school, and which of them is right is for a person to say."""
+    if not seen:
+        return matched
+    # a set that is there already: to hash it anew for each part would cost a second at a million students
+    is_again = pl.Series([student in seen for student in matched.get_column("student_id")], dtype=pl.Boolean)
+    return matched.with_columns(
+        pl.when(pl.col("verdict").is_null() & is_again)
+        .then(pl.lit("duplicate_student"))
+        .otherwise("verdict")
+        .alias("verdict")
+    )
 
 
 def _stored(own: _Load, taken: pl.DataFrame) -> pl.DataFrame:

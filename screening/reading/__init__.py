@@ -4,6 +4,7 @@ Call `read_answers` or `read_roster`. Everything that touches a file's content r
 it, keeps the time, and takes frames.
 """
 
+from screening.reading.packing import PackedPart, pack, unpack
 from screening.reading.plan import (
     TAKEN,
     AnswersPlan,
@@ -20,11 +21,14 @@ __all__ = [
     "TAKEN",
     "AnswersPlan",
     "Limits",
+    "PackedPart",
     "Part",
     "ReaderFailed",
     "RosterPart",
     "RosterPlan",
     "Summary",
+    "pack",
     "read_answers",
     "read_roster",
+    "unpack",
 ]
