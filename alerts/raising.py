@@ -257,14 +257,7 @@ def _join(
     """Adds signals to open alerts; returns those that ring again."""
     if not joining:
         return []
-    _add_reasons(session, {held[student].id: own for student, own in joining.items()}, now)
-    changes = [
-        _raised(held[student], own, now, clocks.due(policy, *_raised_weight(held[student], own), now,
-                                                    _calendar(schools, own[0].school_id)))
-        for student, own in joining.items()
-    ]  # fmt: skip
-    columns = {name: [change[name] for change in changes] for name in changes[0]}
-    session.execute(_RAISE_ALERTS, columns | {"district": access.scope_of(session).district_id, "now": now})
+    ringing = _raise(session, [(held[student], own) for student, own in joining.items()], now, policy, schools)
     session.execute(
         text(
             "update cases c set tier = a.tier from alerts a where c.district_id = :district"
@@ -273,6 +266,24 @@ def _join(
         ),
         {"district": access.scope_of(session).district_id, "students": list(joining)},
     )
+    return ringing
+
+
+def _raise(
+    session: Session,
+    joining: Sequence[tuple[_Held, Sequence[Signal]]],
+    now: dt.datetime,
+    policy: Policy,
+    schools: Calendars,
+) -> list[uuid.UUID]:
+    _add_reasons(session, {alert.id: own for alert, own in joining}, now)
+    changes = [
+        _raised(alert, own, now, clocks.due(policy, *_raised_weight(alert, own), now,
+                                            _calendar(schools, own[0].school_id)))
+        for alert, own in joining
+    ]  # fmt: skip
+    columns = {name: [change[name] for change in changes] for name in changes[0]}
+    session.execute(_RAISE_ALERTS, columns | {"district": access.scope_of(session).district_id, "now": now})
     return [change["id"] for change in changes if change["rings"]]
 
 
@@ -301,7 +312,7 @@ _RAISE_ALERTS = text(
     " state = case when n.rings then 'new' else a.state end,"
     " raised_at = case when n.rings then :now else a.raised_at end,"
     " answer_by = case when n.rings or a.state = 'new' then n.answer_by else a.answer_by end,"
-    " see_by = n.see_by"
+    " see_by = n.see_by, closed_at = case when n.rings then null else a.closed_at end"
     " from unnest(cast(:id as uuid[]), cast(:tier as smallint[]), cast(:has_self_harm as boolean[]),"
     "  cast(:rings as boolean[]), cast(:answer_by as timestamptz[]), cast(:see_by as timestamptz[]))"
     " as n (id, tier, has_self_harm, rings, answer_by, see_by)"
@@ -337,7 +348,8 @@ def _add_reasons(session: Session, by_alert: Mapping[uuid.UUID, Sequence[Signal]
 def _open_upload_concerns(
     session: Session, signals: Sequence[Signal], now: dt.datetime, policy: Policy, schools: Calendars
 ) -> list[uuid.UUID]:
-    """One alert per row of a file that could not be matched to a student; the same file rings once."""
+    """One alert per row of a file that could not be matched to a student; the same file rings once, and again only
+    where it says more than before: the same bytes may be read anew, with a better column map."""
     by_place: dict[tuple[bytes | None, str | None], list[Signal]] = defaultdict(list)
     for signal in signals:
         by_place[signal.file_digest, signal.place].append(signal)
@@ -347,4 +359,39 @@ def _open_upload_concerns(
     opened = _insert_alerts(session, list(rows.values()), now)
     fresh = {row["id"]: by_place[place] for place, row in rows.items() if row["id"] in opened}
     _add_reasons(session, fresh, now)
-    return list(fresh)
+    again = {place: by_place[place] for place, row in rows.items() if row["id"] not in opened}
+    return [*fresh, *_raise_upload_concerns(session, again, now, policy, schools)]
+
+
+def _raise_upload_concerns(
+    session: Session,
+    again: Mapping[tuple[bytes | None, str | None], Sequence[Signal]],
+    now: dt.datetime,
+    policy: Policy,
+    schools: Calendars,
+) -> list[uuid.UUID]:
+    """Rules that these rows did not meet before. A concern that was ended comes back if one of them outweighs it."""
+    if not again:
+        return []
+    held = session.execute(
+        text(
+            "select a.id, a.tier, a.state, a.has_self_harm, a.answer_by, a.see_by, a.file_digest, a.place,"
+            " array(select r.rule from alert_reasons r where r.district_id = a.district_id and r.alert_id = a.id)"
+            " as rules from alerts a where a.district_id = :district and a.source = 'upload'"
+            " and a.round_id = any(:rounds) and (a.file_digest, a.place) in"
+            " (select n.* from unnest(cast(:digests as bytea[]), cast(:places as text[])) as n (digest, place))"
+            " order by a.id for no key update of a"
+        ),
+        {
+            "district": access.scope_of(session).district_id,
+            "rounds": list({signal.round_id for own in again.values() for signal in own}),
+            "digests": [digest for digest, _ in again],
+            "places": [place for _, place in again],
+        },
+    ).all()
+    joining = [
+        (_Held(row.id, row.tier, row.state, row.has_self_harm, row.answer_by, row.see_by), news)
+        for row in held
+        if (news := [s for s in again[bytes(row.file_digest), row.place] if s.rule not in row.rules])
+    ]
+    return _raise(session, joining, now, policy, schools) if joining else []

@@ -132,7 +132,10 @@ def _load_part(own: _Load, part: reading.Part, receipt: receipts.Receipt, proble
     taken = matched.filter(pl.col("verdict").is_null())
     receipt.students.update(taken.get_column("student_id"))
     receipt.schools.update(uuid.UUID(school) for school in taken.get_column("school_id").unique())
-    stored = _stored(own, taken)
+    is_known = pl.col("student_id").is_not_null() & (
+        pl.col("verdict").is_null() | ~pl.col("verdict").is_in(list(matching.NOBODY))
+    )
+    stored = _stored(own, matched.filter(is_known))
     judged = {form: _judged(own, form, rows, matched, stored) for form in own.forms}
     for form, frame in judged.items():
         receipt.count(form, dict(frame.group_by("outcome").len().iter_rows()))
@@ -156,16 +159,16 @@ def _once(matched: pl.DataFrame, seen: Collection[str]) -> pl.DataFrame:
     )
 
 
-def _stored(own: _Load, taken: pl.DataFrame) -> pl.DataFrame:
+def _stored(own: _Load, known: pl.DataFrame) -> pl.DataFrame:
     """What these students already have in this round, the standing revision of each attempt, with their key."""
-    if not own.has_stored or not taken.height:
+    if not own.has_stored or not known.height:
         return pl.DataFrame(schema={**results.ADMINISTRATION_COLUMNS, "key": pl.UInt32})
-    students = taken.get_column("student_id").to_list()
+    students = known.get_column("student_id").to_list()
     return (
         results.administrations(own.session, own.upload.round_id, students)
         .sort("revision")
         .unique(["student_id", "instrument", "informant", "attempt"], keep="last", maintain_order=True)
-        .join(taken.select("key", "student_id"), on="student_id")
+        .join(known.select("key", "student_id"), on="student_id")
     )
 
 
@@ -173,7 +176,8 @@ def _stored(own: _Load, taken: pl.DataFrame) -> pl.DataFrame:
 
 
 def _judged(own: _Load, form: FormKey, rows: pl.DataFrame, matched: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
-    """One form of every row: its answers and scores, and what becomes of it (`outcome`, `attempt`, `revision`)."""
+    """One form of every row: its answers and scores, and what becomes of it (`outcome`, `attempt`, `revision`);
+    `is_stored` where exactly these answers stand in the database already, whatever becomes of the row."""
     code, name = form
     prefix = f"{code}.{name}."
     answers = [
@@ -200,6 +204,7 @@ def _judged(own: _Load, form: FormKey, rows: pl.DataFrame, matched: pl.DataFrame
         .then(pl.lit("not_scorable"))
         .otherwise(pl.lit("accepted"))
         .alias("outcome"),
+        (has_before & is_same).fill_null(False).alias("is_stored"),
         pl.col("attempt_before").fill_null(1).alias("attempt"),
         (pl.col("revision_before").fill_null(0) + 1).alias("revision"),
     )
@@ -297,14 +302,16 @@ def _critical_and_unkept(own: _Load, frame: pl.DataFrame) -> pl.DataFrame:
     critical = [pl.col(column) for column in frame.columns if column.startswith("critical_")]
     if not critical:
         return frame.clear()
-    is_stored = pl.col("outcome").is_in([*KEPT, "repeated"] if own.is_kept else ["repeated"])
-    return frame.filter(pl.any_horizontal(critical) & ~is_stored)
+    is_kept = pl.col("outcome").is_in(KEPT) & pl.lit(own.is_kept)
+    return frame.filter(pl.any_horizontal(critical) & ~(is_kept | pl.col("is_stored")))
 
 
 def _signals_of_row(own: _Load, row: Mapping[str, Any], schools: Mapping[str, uuid.UUID]) -> Iterator[Signal]:
     is_known = row["student_id"] is not None and row["verdict"] not in matching.NOBODY
     place = f"{row['sheet']}!{row['row']}" if row["sheet"] else str(row["row"])
-    school = uuid.UUID(row["school_id"]) if is_known else schools.get(row["school_code"] or "", own.upload.school_id)
+    school = schools.get(row["school_code"] or "", own.upload.school_id)
+    if is_known or (school is None and row["verdict"] == "name_differs"):
+        school = uuid.UUID(row["school_id"])
     for rule_id in row["reasons"]:
         rule = own.rules.policy.rule(rule_id)
         yield Signal(
