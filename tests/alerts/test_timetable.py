@@ -111,7 +111,7 @@ def test_a_failing_job_is_named_and_stops_no_other(
     home: Cast, settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(database: Database, district_id: uuid.UUID, now: dt.datetime, settings: Settings) -> list[str]:
-        raise LookupError("王小明 scored 27")
+        raise LookupError("王小明 scored twenty-seven")
 
     monkeypatch.setattr(timetable, "JOBS", (Job("failing", HOUR, fail), *timetable.JOBS))
     with caplog.at_level(logging.ERROR):
@@ -121,8 +121,8 @@ def test_a_failing_job_is_named_and_stops_no_other(
     beaten = hearts(home)
     assert beaten["failing"] == (MONDAY, problems["failing"])
     assert all(beaten[job.name] == (MONDAY, None) for job in timetable.JOBS if job.name != "failing")
-    assert "王小明" not in caplog.text + problems["failing"]
-    assert "27" not in caplog.text.replace("test_timetable.py:27", "")
+    for canary in ("王小明", "twenty-seven"):
+        assert canary not in caplog.text + problems["failing"]
 
 
 def test_a_failing_district_stops_no_other(home: Cast, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
