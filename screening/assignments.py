@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from instruments import scoring
 from screening import access, audit, results, rounds, tiers
-from screening.errors import Conflict, InvalidUpload, NotFound, Problem, Refused
+from screening.errors import Conflict, HouseError, InvalidUpload, NotFound, Problem, Refused
 from screening.results import Revision, Revisions, Signal
 
 
@@ -40,14 +40,32 @@ class Submitted:
 Answers = Mapping[str, int | None]
 
 
+class NotKept(HouseError):
+    """Answers that are not kept. The door commits what comes of their `signals` before it says so."""
+
+    def __init__(self, detail: str, *, code: str, place: "_Place", pages: Mapping[str, Answers]) -> None:
+        super().__init__(detail, code=code)
+        self.signals = _safety_signals(place, pages)
+        self.rules = place.rules
+
+
+class NotKeptNow(NotKept, Refused):
+    """The round does not take them, or nobody has consented."""
+
+
+class NotKeptBeside(NotKept, Conflict):
+    """Other answers were handed in before."""
+
+
 def save(session: Session, assignment_id: uuid.UUID, answers: Answers, *, by: access.Actor, now: dt.datetime) -> Saved:
     """Saves a page of answers (item id -> code, None for a blank); the same page again changes nothing.
 
-    A critical answer is kept for itself, so that changing it later does not undo it. Raises NotFound, Refused when
+    A critical answer is kept for itself, so that changing it later does not undo it. Raises NotFound, NotKeptNow when
     the round is not open here, InvalidUpload naming every item or code that is not of this form.
     """
     place = _place(session, assignment_id, now)
     pages = _by_instrument(place, answers)
+    _must_be_open(place, pages)
     signals = _safety_signals(place, pages)
     if place.has_consent:
         _keep_drafts(session, place, pages, now)
@@ -65,9 +83,11 @@ def submit(
     handed in before, Refused (`no_consent`, `nothing_answered`).
     """
     place = _place(session, assignment_id, now)
-    if not place.has_consent:
-        raise Refused("There is no consent in force for this student.", code="no_consent")
     pages = place.with_drafts(_by_instrument(place, answers or {}))
+    _must_be_open(place, pages)
+    if not place.has_consent:
+        words = "There is no consent in force for this student."
+        raise NotKeptNow(words, code="no_consent", place=place, pages=pages)
     new, repeated = _new_forms(place, pages)
     if not new:
         if repeated:
@@ -102,7 +122,13 @@ class _Place:
     @property
     def has_consent(self) -> bool:
         decisions: dict[str, str] = self.row["decisions"] or {}
-        return self.rules.policy.has_consent(self.row["age"], decisions)
+        return self.rules.policy.has_consent(self.row["age_now"], decisions)
+
+    @property
+    def prior_tier(self) -> int:
+        """The highest tier of the student's other rounds in the policy's look-back."""
+        days = self.rules.policy.look_back_days
+        return max((tier for tier, days_before in self.row["earlier"] or () if days_before <= days), default=0)
 
     @property
     def stored(self) -> list[tuple[str, str, int, int, tuple[int | None, ...]]]:
@@ -121,20 +147,14 @@ class _Place:
 
 
 def _place(session: Session, assignment_id: uuid.UUID, now: dt.datetime) -> _Place:
-    """Reads and locks the assignment, so that a double click is one after the other."""
-    row = (
-        session.execute(
-            _READ_PLACE,
-            {"district": access.scope_of(session).district_id, "assignment": assignment_id, "now": now},
-        )
-        .mappings()
-        .one_or_none()
-    )
+    """Locks the assignment and reads it then, so that of a double click, or of two pages saved at the same moment,
+    the second finds what the first did: a lock in the same statement would come after its snapshot."""
+    about = {"district": access.scope_of(session).district_id, "assignment": assignment_id}
+    session.execute(_LOCK_PLACE, about)
+    row = session.execute(_READ_PLACE, about | {"now": now}).mappings().one_or_none()
     if row is None:
         raise NotFound("There is no such assignment.")
     rules = rounds.rules_of(session, row["round_id"])
-    if row["opening_state"] != "open":
-        raise Refused("The round is not open at this school.", code="round_not_open")
     informant = row["informant"]
     forms = {
         code: form for code, names in rules.forms.items() for form in names if results.informant_of(form) == informant
@@ -142,9 +162,21 @@ def _place(session: Session, assignment_id: uuid.UUID, now: dt.datetime) -> _Pla
     return _Place(row, rules, forms)
 
 
+def _must_be_open(place: _Place, pages: Mapping[str, Answers]) -> None:
+    if place.rules.is_historical:
+        words = "This round holds answers that were given earlier; they come in by file."
+        raise NotKeptNow(words, code="round_historical", place=place, pages=pages)
+    if place.row["opening_state"] != "open":
+        words = "The round is not open at this school."
+        raise NotKeptNow(words, code="round_not_open", place=place, pages=pages)
+
+
+_LOCK_PLACE = text("select from assignments where district_id = :district and id = :assignment for no key update")
 _READ_PLACE = text(
     "select a.round_id, a.student_id, a.informant, a.id, s.school_id,"
     " cast(extract(year from age(o.opens_at, s.born_month + interval '1 month')) as smallint) as age,"
+    " cast(extract(year from age(cast(:now as timestamptz), s.born_month + interval '1 month')) as smallint)"
+    "  as age_now,"
     " p.state as opening_state,"
     " (select jsonb_object_agg(c.given_by, c.decision) from (select distinct on (given_by) given_by, decision"
     "   from consents where district_id = :district and student_id = a.student_id and decided_at <= :now"
@@ -152,18 +184,19 @@ _READ_PLACE = text(
     " (select jsonb_object_agg(d.instrument, d.answers) from drafts d"
     "   where d.district_id = :district and d.assignment_id = a.id) as drafts,"
     " (select jsonb_agg(jsonb_build_array(f.instrument, f.informant, f.attempt, f.revision,"
-    "   to_jsonb(f.answers))) from administrations f where f.district_id = :district"
+    "   to_jsonb(f.answers)) order by f.attempt, f.revision) from administrations f where f.district_id = :district"
     "   and f.round_id = a.round_id and f.student_id = a.student_id) as stored,"
     " (select jsonb_build_array(r.revision, r.reasons, r.forms) from results r where r.district_id = :district"
     "   and r.round_id = a.round_id and r.student_id = a.student_id order by r.revision desc limit 1) as standing,"
-    " (select max(t.tier) from (select distinct on (r.round_id) r.tier from results r where r.district_id = :district"
-    "   and r.student_id = a.student_id and r.round_id <> a.round_id"
-    "   order by r.round_id, r.revision desc) t) as prior_tier"
+    " (select jsonb_agg(jsonb_build_array(t.tier, extract(epoch from o.opens_at - e.opens_at) / 86400))"
+    "   from (select distinct on (r.round_id) r.round_id, r.tier from results r where r.district_id = :district"
+    "    and r.student_id = a.student_id and r.round_id <> a.round_id order by r.round_id, r.revision desc) t"
+    "   join rounds e on e.district_id = :district and e.id = t.round_id) as earlier"
     " from assignments a"
     " join students s on s.district_id = a.district_id and s.id = a.student_id"
     " join rounds o on o.district_id = a.district_id and o.id = a.round_id"
     " left join openings p on p.district_id = a.district_id and p.round_id = a.round_id and p.school_id = s.school_id"
-    " where a.district_id = :district and a.id = :assignment for no key update of a"
+    " where a.district_id = :district and a.id = :assignment"
 )
 
 
@@ -306,7 +339,8 @@ def _new_forms(place: _Place, pages: Mapping[str, Answers]) -> tuple[list[_Form]
         elif stored[code] == answers:
             repeated = True
         else:
-            raise Conflict(f"Other answers to {code} were handed in before.", code="differs")
+            words = f"Other answers to {code} were handed in before."
+            raise NotKeptBeside(words, code="differs", place=place, pages=pages)
     return new, repeated
 
 
@@ -323,7 +357,7 @@ def _append(session: Session, place: _Place, new: Sequence[_Form], by: access.Ac
         place.rules.policy,
         place.rules.instruments,
         age=place.row["age"],
-        prior_tier=place.row["prior_tier"] or 0,
+        prior_tier=place.prior_tier,
     )
     revision, reasons_before, forms_before = place.row["standing"] or (0, (), ())
     parameters: dict[str, Any] = {
@@ -346,7 +380,7 @@ def _append(session: Session, place: _Place, new: Sequence[_Form], by: access.Ac
             "validity": verdict.validity,
             "reasons": list(verdict.reasons),
             "forms": sorted(form.label for form in forms),
-            "prior_tier": place.row["prior_tier"] or 0,
+            "prior_tier": place.prior_tier,
             "age": place.row["age"],
         },
     )

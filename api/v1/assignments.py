@@ -1,14 +1,18 @@
 """A form filled in page by page: saved, noticed at once where it must be, and handed in."""
 
+import contextlib
+import datetime as dt
 import uuid
+from collections.abc import Iterator
 from typing import Annotated
 
 from fastapi import Response
 from pydantic import Field
 
 from alerts import raising
-from api.deps import CARING, ActorDep, Body, Door, Id, NowDep, SessionDep, View, located
-from screening import assignments
+from api.deps import CARING, ActorDep, Body, DatabaseDep, Door, Id, NowDep, SessionDep, View, located
+from screening import access, assignments
+from screening.db import Database
 
 door = Door(prefix="/v1/assignments", tag="assignments")
 
@@ -38,9 +42,12 @@ class SubmittedView(View):
 
 
 @door.put("/{assignment_id}/answers", roles=CARING)
-def save(assignment_id: Id, body: AnswersBody, session: SessionDep, by: ActorDep, now: NowDep) -> SavedView:
+def save(
+    assignment_id: Id, body: AnswersBody, session: SessionDep, by: ActorDep, now: NowDep, database: DatabaseDep
+) -> SavedView:
     """Saves a page; the same page again changes nothing."""
-    saved = assignments.save(session, assignment_id, body.answers, by=by, now=now)
+    with _heard(database, by, now):
+        saved = assignments.save(session, assignment_id, body.answers, by=by, now=now)
     raising.raise_alerts(session, saved.signals, now=now, policy=saved.rules.policy)
     return SavedView(assignment_id=assignment_id, is_kept=saved.is_kept)
 
@@ -51,12 +58,25 @@ def submit(
     session: SessionDep,
     by: ActorDep,
     now: NowDep,
+    database: DatabaseDep,
     response: Response,
     body: AnswersBody | None = None,
 ) -> SubmittedView:
     """Hands in what was saved, with `answers` as its last page; handing in the same again is once."""
-    done = assignments.submit(session, assignment_id, answers=body.answers if body else None, by=by, now=now)
+    with _heard(database, by, now):
+        done = assignments.submit(session, assignment_id, answers=body.answers if body else None, by=by, now=now)
     if done.revisions is not None:
         raising.weigh(session, done.revisions, now=now, policy=done.rules.policy)
     located(response, f"/v1/results/{done.student_id}/{done.round_id}")
     return SubmittedView(assignment_id=assignment_id, student_id=done.student_id, round_id=done.round_id)
+
+
+@contextlib.contextmanager
+def _heard(database: Database, by: access.Actor, now: dt.datetime) -> Iterator[None]:
+    """Critical answers that are refused reach a person all the same: the refusal does not undo this transaction."""
+    try:
+        yield
+    except assignments.NotKept as refused:
+        with database.unit(by.scope_as(CARING)) as aside:
+            raising.raise_alerts(aside, refused.signals, now=now, policy=refused.rules.policy)
+        raise
