@@ -11,8 +11,9 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import psycopg
+from polars.exceptions import PanicException
 from sqlalchemy import select, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
 from screening import access, audit, files, loading, reading, receipts, rounds, sealing
@@ -112,14 +113,25 @@ def problems(session: Session, upload_id: uuid.UUID, *, limit: int | None = None
 
 
 def load_waiting(database: Database, district_id: uuid.UUID, *, weigh: Weigh) -> int:
-    """Loads every upload of the district that waits, oldest first; returns how many came to an end here."""
+    """Loads every upload of the district that waits, oldest first; returns how many came to an end here.
+
+    One that breaks holds up none behind it: what it raised is raised when all had their turn.
+    """
     with database.unit(access.Scope(district_id)) as session:
         waiting = session.scalars(
             select(Upload.id)
             .where(Upload.district_id == district_id, Upload.state == "received")
             .order_by(Upload.received_at)
         ).all()
-    return sum(load(database, district_id, upload_id, weigh=weigh) for upload_id in waiting)
+    ended, broken = 0, []
+    for upload_id in waiting:
+        try:
+            ended += load(database, district_id, upload_id, weigh=weigh)
+        except (Exception, PanicException) as error:
+            broken.append(error)
+    if broken:
+        raise broken[0]
+    return ended
 
 
 def load(database: Database, district_id: uuid.UUID, upload_id: uuid.UUID, *, weigh: Weigh) -> bool:
@@ -147,9 +159,12 @@ def load(database: Database, district_id: uuid.UUID, upload_id: uuid.UUID, *, we
                 return True
             except DBAPIError as error:
                 # another door stored one of these students first, or two loads met: what is there now decides
-                if attempt == MOST_TRIES_OF_ONE_LOAD or not _is_race(error):
+                if _is_race(error) and attempt < MOST_TRIES_OF_ONE_LOAD:
+                    continue
+                if _is_race(error) or not isinstance(error, OperationalError):
                     _count_failure(database, upload, "database")
-                    raise
+                # a database that goes down is no fault of the file: it waits until there is one again
+                raise
     return False
 
 
