@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from screening import access, audit, identity, sealing
 from screening.errors import NotFound, Problem, Refused
+from screening.inserting import bytea_array
 from screening.policy import Policy
 
 DECISIONS = frozenset({"granted", "declined", "withdrawn"})
@@ -263,9 +264,9 @@ def _students_by_number(session: Session, rows: Sequence[ListedDecision]) -> lis
         text(
             "select e.number_hash, s.code, e.student_id from enrollments e"
             " join schools s on s.district_id = e.district_id and s.id = e.school_id"
-            " where e.district_id = :district and e.until_on is null and e.number_hash = any(:hashes)"
+            " where e.district_id = :district and e.until_on is null and e.number_hash = any(cast(:hashes as bytea[]))"
         ),
-        {"district": keys.district_id, "hashes": list(set(hashes))},
+        {"district": keys.district_id, "hashes": bytea_array(set(hashes))},
     )
     known: dict[bytes, list[tuple[str, uuid.UUID]]] = {}
     for number_hash, code, student_id in found:

@@ -18,7 +18,7 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from screening import sealing
-from screening.inserting import insert_many
+from screening.inserting import bytea_array, insert_many
 from screening.models import Identity
 
 ROWS_AT_ONCE = 2_000
@@ -57,9 +57,9 @@ def replace_many(session: Session, rows: Iterable[tuple[uuid.UUID, uuid.UUID, Pe
     waiting = iter(rows)
     while batch := list(islice(waiting, ROWS_AT_ONCE)):
         made = [_row(keys, *entry) for entry in batch]
-        session.execute(
-            _REPLACE, {"district": keys.district_id} | {f"{name}s": [row[name] for row in made] for name in _TYPES}
-        )
+        columns = {f"{name}s": [row[name] for row in made] for name in ("student_id", "school_id")}
+        sealed = {f"{name}s": bytea_array(row[name] for row in made) for name in ("wrapped_key", "sealed", "name_hash")}
+        session.execute(_REPLACE, {"district": keys.district_id, **columns, **sealed})
 
 
 def people(session: Session, student_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Person]:

@@ -1,6 +1,6 @@
 """Many rows of the scoped district in one statement: a column at a time, as arrays."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import text
@@ -21,6 +21,15 @@ def insert_many(session: Session, table: str, types: Mapping[str, str], rows: Se
         ),
         {
             "district": access.scope_of(session).district_id,
-            **{name: [row[name] for row in rows] for name in types},
+            **{name: _array(kind, [row[name] for row in rows]) for name, kind in types.items()},
         },
     )
+
+
+def bytea_array(values: Iterable[bytes | None]) -> str:
+    """Byte strings as a text that is cast to bytea[]: the driver needs a fifth of a millisecond for each of them."""
+    return "{" + ",".join("null" if each is None else f'"\\\\x{each.hex()}"' for each in values) + "}"
+
+
+def _array(kind: str, values: list[Any]) -> str | list[Any]:
+    return bytea_array(values) if kind == "bytea" else values

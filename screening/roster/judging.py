@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from screening import access, identity, sealing
 from screening.errors import Problem
 from screening.identity import Person
+from screening.inserting import bytea_array
 from screening.models import School
 from screening.roster.listing import Known, Listed, Verdict, problem_of
 
@@ -149,9 +150,9 @@ def _known(session: Session, numbers: Collection[bytes]) -> dict[bytes, list[Kno
             " from enrollments e"
             " join identities i on i.district_id = e.district_id and i.student_id = e.student_id"
             " join students s on s.district_id = e.district_id and s.id = e.student_id"
-            " where e.district_id = :district and e.until_on is null and e.number_hash = any(:numbers)"
+            " where e.district_id = :district and e.until_on is null and e.number_hash = any(cast(:numbers as bytea[]))"
         ),
-        {"district": access.scope_of(session).district_id, "numbers": list(set(numbers))},
+        {"district": access.scope_of(session).district_id, "numbers": bytea_array(set(numbers))},
     )
     found: dict[bytes, list[Known]] = {}
     for number, student_id, school_id, name, grade, class_name, sex in rows:
