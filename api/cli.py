@@ -49,7 +49,9 @@ from screening.settings import Settings
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__.splitlines()[0])
 library = typer.Typer(invoke_without_command=True, help="The library of instruments; by itself, its list.")
 rules = typer.Typer(no_args_is_help=True, help="Policies.")
+districts = typer.Typer(no_args_is_help=True, help="Districts, made by whoever runs the service.")
 app.add_typer(library, name="instruments")
+app.add_typer(districts, name="district")
 app.add_typer(rules, name="policy")
 
 OPERATOR_ID = uuid.UUID("6f706572-6174-4f72-8000-000000000001")
@@ -307,6 +309,29 @@ def check_policy(file: InputFile) -> int:
 
 
 # -- operating ------------------------------------------------------------------------------------------
+
+
+@districts.command("create")
+@in_words
+def create_district(
+    code: Annotated[str, typer.Argument(help="A short code, e.g. d1.")],
+    name: Annotated[str, typer.Argument(help="The district's name.")],
+    admin: Annotated[str, typer.Option(help="The address of its first administrator.")],
+    admin_name: Annotated[str, typer.Option("--admin-name", help="Their name.")] = "",
+) -> int:
+    """A district and its first administrator, who makes schools, people and rounds."""
+    from screening import staff
+
+    with _database() as database:
+        if staff.actor_by_email(database, admin) is not None:
+            wrong("There is an account for this address already.")
+        made = staff.create_district(database, code, name)
+        by = _operator(made.id)
+        with database.unit(access.Scope(made.id)) as session:
+            hired = staff.hire(session, admin, admin_name or admin, by=by)
+            staff.grant(session, hired, "district_admin", None, by=by)
+    tell(f"District {code} stands. A token for its administrator: screening token --email {admin}")
+    return 0
 
 
 @app.command()
