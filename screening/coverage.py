@@ -177,10 +177,12 @@ def recount(session: Session, round_id: uuid.UUID, school_ids: Iterable[uuid.UUI
     given: dict[str, object] = {"district": access.scope_of(session).district_id, "round": round_id, "at": at}
     # Whoever counts later must also read later: without this, counts of an older snapshot could be written last.
     db.lock(session, f"coverage/{round_id}")
+    is_sought = False
     if school_ids is not None:
-        schools = list(school_ids)
-        given |= {"schools": schools, "students": _students_with_a_place(session, round_id, schools)}
-    session.execute(text(_recount_sql(policy, is_whole=school_ids is None)), given)
+        given["schools"] = schools = list(school_ids)
+        given["students"] = students = _students_with_a_place(session, round_id, schools)
+        is_sought = len(students) < _worth_seeking(session, round_id)
+    session.execute(text(_recount_sql(policy, of_schools=school_ids is not None, is_sought=is_sought)), given)
 
 
 def funnel(session: Session, round_id: uuid.UUID, by: By | None = None) -> list[Row]:
@@ -274,15 +276,25 @@ def _students_with_a_place(session: Session, round_id: uuid.UUID, schools: Colle
     return list(found.scalars())
 
 
-def _recount_sql(policy: Policy, *, is_whole: bool) -> str:
+def _worth_seeking(session: Session, round_id: uuid.UUID) -> float:
+    """Up to so many students are sought one by one; for more it is quicker to read the whole round and leave some."""
+    enrolled = session.scalar(
+        select(func.sum(CoverageSummary.enrolled)).where(
+            CoverageSummary.district_id == access.scope_of(session).district_id, CoverageSummary.round_id == round_id
+        )
+    )
+    return max(2_000.0, (enrolled or 0) / 5)
+
+
+def _recount_sql(policy: Policy, *, of_schools: bool, is_sought: bool) -> str:
     """Facts from each table, one under the other, then gathered by student.
 
     No table is joined to another: the planner, who knows nothing of tables that were filled a moment ago, can make
     no loop within a loop of it. Who has handed something in is not exempt, whatever was written down before: no
     answer falls out of the figures.
     """
-    these = "" if is_whole else _THESE
-    consents = consent.in_force_sql(policy, among="" if is_whole else "select unnest(cast(:students as uuid[]))")
+    these = _THESE if is_sought else ""
+    consents = consent.in_force_sql(policy, among="select unnest(cast(:students as uuid[]))" if is_sought else "")
     return f"""
     with facts as (
         select a.student_id, {_FIRST.format("school_id")} as school_id, {_FIRST.format("grade")} as grade,
@@ -292,7 +304,7 @@ def _recount_sql(policy: Policy, *, is_whole: bool) -> str:
         from assignments a where {_HERE}{these} group by a.student_id
         union all
         select s.id, null, null, null, s.sex, null, null, null, null, null
-        from students s where s.district_id = :district{"" if is_whole else " and s.id = any(:students)"}
+        from students s where s.district_id = :district{" and s.id = any(:students)" if is_sought else ""}
         union all
         select c.student_id, null, null, null, null, c.is_in_force, c.is_refused, null, null, null from ({consents}) c
         union all
@@ -320,14 +332,14 @@ def _recount_sql(policy: Policy, *, is_whole: bool) -> str:
             count(*) filter (where validity = 'invalid') as invalid,
             count(*) filter (where tier = 0) as tier_none, count(*) filter (where tier = 1) as tier_yellow,
             count(*) filter (where tier = 2) as tier_orange, count(*) filter (where tier = 3) as tier_red
-        from gathered {"" if is_whole else "where school_id = any(:schools)"} group by school_id, grade, sex),
+        from gathered {"where school_id = any(:schools)" if of_schools else ""} group by school_id, grade, sex),
     opened as materialized (
         select c.*, case when o.state <> 'planned' then c.consented else 0 end as invited
         from counted c left join openings o
         on o.district_id = :district and o.round_id = :round and o.school_id = c.school_id),
     gone as (
         delete from coverage_summaries s where s.district_id = :district and s.round_id = :round
-        {"" if is_whole else "and s.school_id = any(:schools)"} and (s.school_id, s.grade, s.sex) not in
+        {"and s.school_id = any(:schools)" if of_schools else ""} and (s.school_id, s.grade, s.sex) not in
         (select school_id, grade, sex from opened))
     insert into coverage_summaries (district_id, round_id, counted_at, {_COUNTED})
     select :district, :round, :at, {_COUNTED} from opened order by school_id, grade, sex

@@ -122,15 +122,19 @@ def release(summaries: Iterable[Summary], *, k: int = 10, previous: Release | No
     """
     hierarchy = _Hierarchy.of(list(summaries))
     earlier = _Earlier(previous)
-    hidden = {family.name: _hidden(hierarchy, family, k, earlier) for family in _FAMILIES}
-    tables: dict[Table, list[Figures]] = {name: [] for name in TABLES}
-    is_split = _split_is_safe(hierarchy, hidden[_TIERS.name], k)
+    cover = {family.name: _cover(hierarchy, family, k, earlier) for family in _FAMILIES}
+    is_split = _split_is_safe(hierarchy, cover[_TIERS.name], k)
+    rows: dict[Table, list[Figures]] = {name: [] for name in TABLES}
     for node in hierarchy.nodes():
         place, i, j = node.place
-        is_hidden = {name: bool(of[place][i, j]) for name, of in hidden.items()}
-        is_hidden["split"] = is_hidden[_TIERS.name] or node.table != "district" or not is_split
-        tables[node.table].append(_figures(node, is_hidden, k, earlier))
-    return Release(k, tables, _MAKER)
+        states = {name: int(of[place][i, j]) for name, of in cover.items()}
+        states[_SPLIT.name] = states[_TIERS.name]
+        if node.table != "district" or (not is_split and not earlier.shown(node, _SPLIT.shown)):
+            states[_SPLIT.name] = DARK
+        elif not is_split:
+            states[_SPLIT.name] = max(states[_SPLIT.name], HELD)
+        rows[node.table].append(_figures(node, states, k, earlier))
+    return Release(k, {name: tuple(figures) for name, figures in rows.items()}, _MAKER)
 
 
 def reopen(stored: Mapping[str, Any]) -> Release:
@@ -280,8 +284,11 @@ _DECLINES = _Family(
     moves_with="consented",
 )
 _FAMILIES = (_TIERS, _DECLINES)
-_SPLIT = ("orange", "red")
-"""Shown apart for the whole district alone: below it reds are nearly everywhere too few."""
+_SPLIT = _Family(name="split", shown=("orange", "red"), partings=(), least={}, moves_with="submitted")
+"""Orange and red apart, for the whole district alone: below it reds are nearly everywhere too few."""
+
+SHOWN, HELD, DARK = 0, 1, 2
+"""A node shows its counts; or it stands as the previous release had it; or it shows nothing."""
 
 
 @dataclass(frozen=True)
@@ -303,33 +310,66 @@ class _Protected:
     """Shared by all readers of the table: what is hidden for one is hidden for all."""
 
 
-def _hidden(hierarchy: _Hierarchy, family: _Family, k: int, earlier: "_Earlier") -> dict[str, Mask]:
-    """Where the family is hidden, in the grid and in the line."""
+@dataclass(frozen=True)
+class _Past:
+    """What the previous release means for one table: where it showed the family, where that stands, what is known."""
+
+    was_shown: Mask
+    held: Mask
+    low: Mapping[str, Grid]
+    high: Mapping[str, Grid]
+
+
+def _cover(hierarchy: _Hierarchy, family: _Family, k: int, earlier: "_Earlier") -> dict[str, Grid]:
+    """Whether each node of the grid and of the line is shown, held or dark.
+
+    Two readers in turn: one takes every count that stands for the truth of today, and must not tell the dark ones
+    from it; one knows which counts may be out of date, and must tell neither those nor the dark ones.
+    """
     places = {"grid": hierarchy.grid, "line": hierarchy.line}
-    hidden = {place: _hidden_alone(family, counts, k) for place, counts in places.items()}
-    low = {place: {name: np.zeros_like(counts[name]) for name in family.shown} for place, counts in places.items()}
-    high = {
-        place: {name: np.full_like(counts[name], _COUNTLESS) for name in family.shown}
-        for place, counts in places.items()
-    }
+    dark = {place: _hidden_alone(family, counts, k) for place, counts in places.items()}
+    past = {place: _Past(*_blank(family, counts)) for place, counts in places.items()}
     if earlier.exists:
         for node in hierarchy.nodes():
-            place = node.place[0]
-            _remember(node, family, k, earlier, hidden[place], low[place], high[place])
+            _remember(node, family, k, earlier, dark[node.place[0]], past[node.place[0]])
+    count = -1
+    while count < (count := sum(int(dark[place].sum() + past[place].held.sum()) for place in places)):
+        _protect_all(family, places, past, k, dark)
+        hidden = {place: dark[place] | past[place].held for place in places}
+        if earlier.exists:
+            _protect_all(family, places, past, k, hidden)
+        if any(mask.all() for mask in hidden.values()):
+            return {place: np.where(past[place].was_shown, HELD, DARK) for place in places}
+        for place in places:
+            past[place].held[:] = (past[place].held | hidden[place]) & past[place].was_shown & ~dark[place]
+            dark[place] |= hidden[place] & ~past[place].was_shown
+    return {place: np.where(dark[place], DARK, np.where(past[place].held, HELD, SHOWN)) for place in places}
+
+
+def _blank(family: _Family, counts: Mapping[str, Grid]) -> tuple[Mask, Mask, dict[str, Grid], dict[str, Grid]]:
+    shape = counts["enrolled"].shape
+    low = {name: np.zeros(shape, dtype=np.int64) for name in family.shown}
+    high = {name: np.full(shape, _COUNTLESS) for name in family.shown}
+    return np.zeros(shape, dtype=np.bool_), np.zeros(shape, dtype=np.bool_), low, high
+
+
+def _protect_all(
+    family: _Family,
+    places: Mapping[str, Mapping[str, Grid]],
+    past: Mapping[str, _Past],
+    k: int,
+    hidden: Mapping[str, Mask],
+) -> None:
+    """Hides what is needed against every reader of every table; one who is served may undo what served another."""
     tables = [
-        _read_by(parting, family, places[place], k, hidden[place], low[place], high[place])
+        _read_by(parting, family, places[place], k, hidden[place], past[place])
         for place in places
         for parting in family.partings
     ]
     count = -1
-    while count < sum(int(mask.sum()) for mask in hidden.values()):
-        count = sum(int(mask.sum()) for mask in hidden.values())
-        # All end in the district's total; where that is hidden nothing below it is shown.
-        if any(mask[-1, -1] for mask in hidden.values()):
-            return {place: np.ones_like(mask) for place, mask in hidden.items()}
+    while count < (count := sum(int(mask.sum()) for mask in hidden.values())):
         for table in tables:
             _protect(table)
-    return hidden
 
 
 def _hidden_alone(family: _Family, counts: Mapping[str, Grid], k: int) -> Mask:
@@ -347,22 +387,18 @@ def _read_by(
     counts: Mapping[str, Grid],
     k: int,
     hidden: Mask,
-    low: Mapping[str, Grid],
-    high: Mapping[str, Grid],
+    past: _Past,
 ) -> _Protected:
     anybody = np.where(counts["eligible"] > 0, _COUNTLESS, 0)
     of = {name: counts[name] if name != _ANYBODY else anybody for name in parting}
     size: Grid = np.sum(list(of.values()), axis=0)
-    return _Protected(
-        k,
-        is_line=size.shape[0] == 1,
-        targets=tuple(name for name in parting if name in family.shown),
-        counts=of,
-        low={name: low.get(name, np.zeros_like(size)) for name in parting},
-        high={name: np.minimum(high.get(name, size), size) for name in parting},
-        size=size,
-        hidden=hidden,
-    )
+    low = {name: past.low.get(name, np.zeros_like(size)).copy() for name in parting}
+    high = {name: np.minimum(past.high.get(name, size), size) for name in parting}
+    for name in parting:
+        # Grid and line end in the same total. So that what moves in one need not move in the other, it stays.
+        low[name][-1, -1] = high[name][-1, -1] = of[name][-1, -1]
+    targets = tuple(name for name in parting if name in family.shown)
+    return _Protected(k, size.shape[0] == 1, targets, of, low, high, size, hidden)
 
 
 # -- complementary suppression ------------------------------------------------------------------------
@@ -371,7 +407,7 @@ def _read_by(
 def _protect(table: _Protected) -> None:
     """Hides more until every hidden count can be moved as far as it is owed, or nothing is shown."""
     is_changed = True
-    while is_changed and not table.hidden[-1, -1]:
+    while is_changed and not table.hidden.all():
         before = table.hidden.copy()
         for target in table.targets:
             is_short, is_short_in_row = _shortfall(table, before, target)
@@ -385,18 +421,27 @@ def _protect(table: _Protected) -> None:
 
 def _shortfall(table: _Protected, hidden: Mask, target: str) -> tuple[Mask, Mask]:
     """Where a hidden target cannot be moved as far as it is owed, and where its row alone is to blame."""
+    others = [c for c in table.counts if c != target]
     down = table.counts[target] - table.low[target]
     up = table.high[target] - table.counts[target]
+    # Nor can the target go where the others, in what is known of them, leave it no room.
+    down = np.minimum(down, sum(table.high[c] - table.counts[c] for c in others))
+    up = np.minimum(up, sum(table.counts[c] - table.low[c] for c in others))
     owed = {
         True: np.minimum(up, np.maximum(table.k, 2 * table.k - down)),
         False: np.minimum(down, np.maximum(table.k, 2 * table.k - up)),
     }
+    is_silent: Mask = np.all(hidden, axis=1, keepdims=True)
     is_short = np.zeros(hidden.shape, dtype=np.bool_)
     is_short_in_row = is_short.copy()
     for is_up, least in owed.items():
-        is_short |= _reach(table, hidden, target, is_up=is_up, is_line=table.is_line) < least
-        if (is_short & hidden).any():
-            is_short_in_row |= _reach(table, hidden, target, is_up=is_up, is_line=True) < least
+        reach = _reach(table, hidden, target, is_up=is_up, is_line=table.is_line)
+        if (hidden & (reach < least)).any():
+            in_row = _reach(table, hidden, target, is_up=is_up, is_line=True)
+            # Of a row where nothing is new, nothing is told that was not known of it beforehand.
+            told = np.where(is_silent, np.minimum(least, in_row), least)
+            is_short |= reach < told
+            is_short_in_row |= in_row < told
     return is_short, is_short_in_row
 
 
@@ -454,9 +499,10 @@ def _hide_in_row(table: _Protected, before: Mask, i: int) -> None:
     if (table.hidden[i] != before[i]).any():
         return  # a node of this row has just been hidden: look again first
     inner = np.flatnonzero(~before[i, :-1] & (table.size[i, :-1] > 0))
+    has_total = table.is_line or i == before.shape[0] - 1
     if inner.size:
         table.hidden[i, inner[np.argmax(table.size[i, inner])]] = True
-    elif not before[i, -1]:
+    elif not before[i, -1] and not has_total:
         table.hidden[i, -1] = True
     else:
         table.hidden[:] = True
@@ -483,7 +529,7 @@ def _hide_in_column(table: _Protected, before: Mask, i: int, j: int, target: str
     table.hidden[:] = True
 
 
-def _split_is_safe(hierarchy: _Hierarchy, hidden: Mapping[str, Mask], k: int) -> bool:
+def _split_is_safe(hierarchy: _Hierarchy, cover: Mapping[str, Grid], k: int) -> bool:
     """Whether the district's orange and red can stand apart: each node could have had k more and k fewer of each.
 
     The two totals are all that is shown of them, so inside what is known of orange and red together, an orange of
@@ -494,7 +540,7 @@ def _split_is_safe(hierarchy: _Hierarchy, hidden: Mapping[str, Mask], k: int) ->
         if min(orange[-1, -1], red[-1, -1]) < 2 * k:
             return False
         size = np.sum([counts[name] for name in _TIERS.shown], axis=0)
-        known = np.where(hidden[place], size, counts["orange_or_red"])
+        known = np.where(cover[place] == SHOWN, counts["orange_or_red"], size)
         for one, other in ((orange, red), (red, orange)):
             up, down = known - one, one
             is_safe = one[-1, -1] - one >= np.minimum(up, np.maximum(k, 2 * k - down))
@@ -527,32 +573,26 @@ class _Earlier:
         return shown if len(shown) == len(names) else {}
 
 
-def _remember(
-    node: _Node,
-    family: _Family,
-    k: int,
-    earlier: _Earlier,
-    hidden: Mask,
-    low: Mapping[str, Grid],
-    high: Mapping[str, Grid],
-) -> None:
+def _remember(node: _Node, family: _Family, k: int, earlier: _Earlier, dark: Mask, past: _Past) -> None:
     """Holds a node against the previous release: whether it may be shown, and what a reader knows of its counts."""
     at = node.place[1:]
     then = earlier.shown(node, family.shown)
     moved = abs(node.counts[family.moves_with] - earlier.shown(node, [family.moves_with]).get(family.moves_with, 0))
     if not then:
         is_new = moved >= 2 * k + 2 and all(node.counts[name] >= 2 * k for name in family.shown)
-        hidden[at] |= not is_new
+        dark[at] |= not is_new
         return
-    hidden[at] |= not _may_replace(node, then, k)
+    past.was_shown[at] = True
+    # One that looks as it stood cannot be told from one that is held, so it may be taken for either.
+    is_same = all(rounded(node.counts[name]) == count for name, count in then.items())
+    past.held[at] = bool(dark[at]) or is_same or not _may_replace(node, then, k)
+    dark[at] = False
     # Within this distance of what stands the reader knows each count beforehand, so no further may it be moved.
     changes = [abs(node.counts[name] - count) for name, count in then.items()]
     drift = k + 1 if max(changes) <= k + 1 else max(k + 1, moved + 4)
-    is_same = all(rounded(node.counts[name]) == count for name, count in then.items())
     for name, count in then.items():
-        now = node.counts[name]
-        low[name][at] = now if is_same else min(max(count - drift, 0), now)
-        high[name][at] = now if is_same else max(count + drift, now)
+        past.low[name][at] = min(max(count - drift, 0), node.counts[name])
+        past.high[name][at] = max(count + drift, node.counts[name])
 
 
 def _may_replace(node: _Node, then: Mapping[str, int], k: int) -> bool:
@@ -565,22 +605,22 @@ def _may_replace(node: _Node, then: Mapping[str, int], k: int) -> bool:
 # -- what is shown ------------------------------------------------------------------------------------
 
 
-def _figures(node: _Node, is_hidden: Mapping[str, bool], k: int, earlier: _Earlier) -> Figures:
-    """The node as it is; a family that is hidden, or may not be shown anew, stands as the previous release had it."""
+def _figures(node: _Node, states: Mapping[str, int], k: int, earlier: _Earlier) -> Figures:
+    """The node as it is, or where a family is held as the previous release had it."""
     then = earlier.at(node)
     counts: dict[str, int | None] = dict.fromkeys((*COMPLETION, *SENSITIVE))
     if node.counts["eligible"] >= k:
         for name in COMPLETION:
             counts[name] = _completion(node.counts[name], then.counts[name] if then else None, k)
-    stale: dict[str, int | str | None] = {}
-    for name, names in {**{family.name: family.shown for family in _FAMILIES}, "split": _SPLIT}.items():
-        past = earlier.shown(node, names)
-        if not is_hidden[name] and _may_replace(node, past, k):
-            counts |= {count: rounded(node.counts[count]) for count in names}
-        elif then is not None:
+    standing: dict[str, int | str | None] = {}
+    for family in (*_FAMILIES, _SPLIT):
+        past = earlier.shown(node, family.shown)
+        if states[family.name] == SHOWN and _may_replace(node, past, k):
+            counts |= {name: rounded(node.counts[name]) for name in family.shown}
+        elif states[family.name] != DARK and then is not None:
             counts |= past
-            stale |= {count: then.rates[count] for count in past}
-    return Figures(node.school, node.grade, node.sex, counts, _rates(node, counts, then) | stale)
+            standing |= {name: then.rates[name] for name in past}
+    return Figures(node.school, node.grade, node.sex, counts, _rates(node, counts, then) | standing)
 
 
 def _completion(count: int, past: int | None, k: int) -> int:
