@@ -1,0 +1,223 @@
+"""A made-up district, built, screened and cared for through the product's own verbs; then the service to look at it.
+
+What is true of its people is known (`town`), so that what the product finds can be told apart from what it should
+have found (`figures`). The district of a seed is made once in a database; a later start finds it there.
+"""
+
+import datetime as dt
+import json
+import socket
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import count
+
+from rich.console import Console
+from rich.table import Table
+
+from alerts import raising
+from api import serving
+from api.demo import care, figures, stage, town
+from api.demo.figures import Figures
+from api.demo.stage import Stage
+from api.demo.town import STUDENTS, Town
+from api.terminal import say, tell
+from screening import access, staff
+from screening.db import Database
+from screening.loading import Weigh
+from screening.settings import Settings
+
+NOT_CLOSED, WRONG = 1, 2
+SIGNED_IN_FOR = dt.timedelta(hours=12)
+SHOWN: Sequence[tuple[str, str | None]] = (
+    ("counselor", "S01"),
+    ("lead", "S01"),
+    ("principal", "S01"),
+    ("school_admin", "S01"),
+    ("class_teacher", "S01"),
+    ("counselor", "S04"),
+    ("duty_officer", None),
+    ("district_admin", None),
+    ("district_analyst", None),
+)
+"""Whose tokens are printed: one of every kind, and a counselor of another school, who sees nothing of the first."""
+
+
+@dataclass(frozen=True)
+class SignIn:
+    """A demo sign-in."""
+
+    role: str
+    school: str | None
+    email: str
+    token: str
+
+
+def main(
+    settings: Settings | None = None,
+    *,
+    seed: int = 1,
+    is_served: bool = True,
+    as_json: bool = False,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    students: int = STUDENTS,
+) -> int:
+    """Builds or finds the district of this seed, tells its figures, then serves it until it is stopped.
+
+    Answers an exit code: 0, 1 when the loop did not close (without serving), 2 in production or when the port is taken.
+    """
+    began = time.perf_counter()
+    settings = settings or Settings.read()
+    if settings.is_production:
+        say("The demo makes up people: it runs in development only, never with SCREENING_ENV=production.")
+        return WRONG
+    if is_served and not _is_free(host, port):
+        say(f"Something listens on {host}:{port} already. Stop it, or name another port.")
+        return WRONG
+    with ThreadPoolExecutor(1) as aside:
+        # the town needs no database, and the database takes a while to start
+        made_up = aside.submit(town.build, seed, students, dt.datetime.now(settings.timezone).date())
+        database = _open(settings)
+        inhabited = made_up.result()
+    try:
+        shown = staged(database, settings, inhabited, code_of(seed, students), told=_clocked(began))
+        found = figures.take(shown, inhabited)
+        invited = sign_ins(shown) if is_served else []
+    finally:
+        database.dispose()
+    if as_json:
+        served = {"address": f"http://{host}:{port}", "sign_ins": [vars(one) for one in invited]} if is_served else {}
+        tell(json.dumps({"seed": seed, **found.as_json(), **served}, ensure_ascii=False, indent=2))
+    else:
+        _show(found)
+    if not is_served:
+        return 0 if found.is_closed else NOT_CLOSED
+    if not as_json:
+        _invite(invited, f"http://{host}:{port}")
+    say(f"{time.perf_counter() - began:5.1f} s  up to here; it serves from now on, and Ctrl-C ends it")
+    return serving.serve(settings, host=host, port=port, workers=1)
+
+
+def staged(
+    database: Database,
+    settings: Settings,
+    inhabited: Town,
+    code: str,
+    *,
+    weigh: Weigh = raising.weigh_load,
+    told: Callable[[str], None] = lambda _: None,
+) -> Stage:
+    """The district of that code as it stands, or made now. One whose making was broken off is left aside."""
+    for attempt in count(1):
+        own = code if attempt == 1 else f"{code}-{attempt}"
+        if not stage.is_begun(database, own):
+            made = stage.build(database, own, inhabited, weigh=weigh, told=told)
+            with ThreadPoolExecutor(1) as post:
+                posted = post.submit(care.deliver, made, settings)
+                care.live(made, inhabited, settings)
+                posted.result()
+            told("people who looked, talked and came back")
+            return made
+        standing = stage.find(database, own)
+        if standing is not None:
+            told("the district of an earlier start")
+            return standing
+    raise LookupError(code)
+
+
+def _open(settings: Settings) -> Database:
+    if settings.is_embedded or settings.database_owner_url is not None:
+        for fault in serving.migrate(settings):
+            say(fault)
+    return serving.open_database(settings)
+
+
+def code_of(seed: int, students: int) -> str:
+    """The code of the district of this seed and size."""
+    return f"demo-{seed}" if students == STUDENTS else f"demo-{seed}-of-{students}"
+
+
+def _is_free(host: str, port: int) -> bool:
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def _clocked(began: float) -> Callable[[str], None]:
+    return lambda words: say(f"{time.perf_counter() - began:5.1f} s  {words}")
+
+
+# -- what is shown ------------------------------------------------------------------------------------
+
+_PAIRS: Mapping[str, str] = {
+    "students": "enrolled",
+    "covered": "covered",
+    "valid_coverage": "valid_coverage",
+    "reds": "reds",
+    "critical": "critical",
+    "at_risk": "at_risk_alerted",
+    "escalations": "escalations",
+}
+_FOUND_ALONE = (
+    "alerts",
+    "sensitivity",
+    "precision",
+    "precision_looked_at",
+    "hours_to_first_contact",
+    "closed_loop_share_of_reds",
+    "closed_loop_share",
+    "duplicates",
+    "replay_differences",
+)
+
+
+def _show(found: Figures) -> None:
+    table = Table("", "planted", "found", title="The made-up district")
+    for planted, name in _PAIRS.items():
+        table.add_row(planted, str(found.planted[planted]), str(found.found[name]))
+    for name in _FOUND_ALONE:
+        table.add_row(name, "", str(found.found[name]))
+    Console().print(table)
+    for name, holds in found.checks.items():
+        if not holds:
+            say(f"The loop did not close: {name}.")
+
+
+def _invite(invited: Sequence[SignIn], address: str) -> None:
+    table = Table("role", "school", "account", "token", title="Demo sign-ins")
+    for one in invited:
+        table.add_row(one.role, one.school or "the district", one.email, one.token)
+    # a token that is broken over two lines cannot be copied
+    Console(width=180, soft_wrap=True).print(table)
+    tell(f"Address: {address}   API: {address}/openapi.json   Health: {address}/health/ready")
+    tell(f"A counselor's queue: curl -H 'Authorization: Bearer {invited[0].token}' '{address}/v1/alerts?tier=red'")
+
+
+def sign_ins(shown: Stage) -> list[SignIn]:
+    """Fresh tokens for those who are SHOWN."""
+    now = stage.db_now(shown.database)
+    by = access.system(shown.district_id)
+    chosen = [next(one for one in shown.people if (one.role, one.school) == wanted) for wanted in SHOWN]
+    with shown.database.unit(shown.scope) as session:
+        return [
+            SignIn(
+                one.role,
+                one.school,
+                one.email,
+                staff.issue_token(session, _account(one.actor), SIGNED_IN_FOR, by=by, now=now),
+            )
+            for one in chosen
+        ]
+
+
+def _account(actor: access.Actor) -> uuid.UUID:
+    if actor.account_id is None:
+        raise LookupError("nobody signs in as the worker")
+    return actor.account_id
