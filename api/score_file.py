@@ -109,15 +109,19 @@ def _table(
     """The first sheet and row that name items, and where each item stands in it."""
     by_key = {columns.item_key(f"{instrument.code}_{number}"): item.id for number, item in items.items()}
 
-    def understand(name: str) -> str | None:
+    def by_name(name: str) -> str | None:
+        return by_key.get(columns.item_key(name) or "")
+
+    def by_number(name: str) -> str | None:
         plain = cells.narrowed(name)
         if plain.isascii() and plain.isdigit() and len(plain) < 4:
             return items[int(plain)].id if int(plain) in items else None
-        return by_key.get(columns.item_key(name) or "")
+        return by_name(name)
 
     for sheet in file.sheets:
-        for head in sheet.head:
-            layout = columns.lay_out(head.cells, column_map, understand)
+        for position, head in enumerate(sheet.head):
+            # further down a row of numbers is answers, not a header
+            layout = columns.lay_out(head.cells, column_map, by_name if position else by_number)
             if not layout.places and not layout.twice:
                 continue
             problems = [*layout.map_problems, *layout.twice.values()]

@@ -1,0 +1,422 @@
+"""Every route for every role: who is let in, who is not, and that what is not one's own looks like nothing."""
+
+import datetime as dt
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from api.app import add, check
+from api.deps import PUBLIC, Door, DoorRoute, SessionDep
+from screening.access import ROLES
+from screening.db import Database
+from tests.cast import Cast, assemble
+from tests.doors import NOBODY, Caller, answers_csv, app_on, caller, round_body, somebody, token_for, work
+
+ANYBODY = frozenset({"*"})
+EVERYBODY = frozenset(ROLES)
+STAFF = EVERYBODY - {"guardian", "student", "referral_partner"}
+CARE = frozenset({"counselor", "lead"})
+LOOK = CARE | {"principal", "duty_officer"}
+ADMIN = frozenset({"district_admin"})
+SEND = CARE | {"school_admin", "district_admin"}
+SEE_ROUNDS = CARE | {
+    "principal",
+    "school_admin",
+    "class_teacher",
+    "district_admin",
+    "district_analyst",
+    "duty_officer",
+    "auditor",
+}
+KNOW_RULES = CARE | {"school_admin", "district_analyst", "district_admin", "privacy_officer", "auditor"}
+
+EXPECTED: dict[tuple[str, str], frozenset[str]] = {
+    ("GET", "/health/live"): ANYBODY,
+    ("GET", "/health/ready"): ANYBODY,
+    ("GET", "/health/loop"): ANYBODY,
+    ("GET", "/metrics"): ANYBODY,
+    ("POST", "/v1/rosters"): frozenset({"school_admin", "district_admin"}),
+    ("GET", "/v1/rosters/{roster_id}"): frozenset({"school_admin", "district_admin"}),
+    ("POST", "/v1/rosters/{roster_id}/commit"): frozenset({"school_admin", "district_admin"}),
+    ("GET", "/v1/schools"): STAFF,
+    ("POST", "/v1/schools"): ADMIN,
+    ("GET", "/v1/schools/{school_id}"): STAFF,
+    ("GET", "/v1/students"): CARE | {"school_admin"},
+    ("GET", "/v1/students/{student_id}"): CARE | {"school_admin"},
+    ("GET", "/v1/students/{student_id}/history"): CARE,
+    ("POST", "/v1/consents"): CARE | {"school_admin"},
+    ("GET", "/v1/consents"): CARE | {"school_admin", "principal"},
+    ("GET", "/v1/instruments"): STAFF,
+    ("GET", "/v1/instruments/{code}"): STAFF,
+    ("GET", "/v1/policies"): KNOW_RULES,
+    ("GET", "/v1/policies/{code}"): KNOW_RULES,
+    ("POST", "/v1/rounds"): ADMIN,
+    ("GET", "/v1/rounds"): SEE_ROUNDS,
+    ("GET", "/v1/rounds/{round_id}"): SEE_ROUNDS,
+    ("POST", "/v1/rounds/{round_id}/open"): ADMIN,
+    ("POST", "/v1/rounds/{round_id}/close"): ADMIN,
+    ("GET", "/v1/rounds/{round_id}/assignments"): CARE | {"school_admin", "class_teacher"},
+    ("GET", "/v1/rounds/{round_id}/reds"): frozenset({"lead"}),
+    ("POST", "/v1/rounds/{round_id}/uploads"): SEND,
+    ("GET", "/v1/uploads/{upload_id}"): SEND,
+    ("GET", "/v1/uploads/{upload_id}/problems.csv"): SEND,
+    ("PUT", "/v1/assignments/{assignment_id}/answers"): CARE,
+    ("POST", "/v1/assignments/{assignment_id}/submit"): CARE,
+    ("GET", "/v1/results/{student_id}/{round_id}"): CARE,
+    ("GET", "/v1/results/{student_id}/{round_id}/explanation"): CARE,
+    ("GET", "/v1/alerts"): LOOK,
+    ("POST", "/v1/alerts"): LOOK | {"class_teacher", "school_admin", "staff_member", "district_admin"},
+    ("GET", "/v1/alerts/{alert_id}"): LOOK | ADMIN,
+    ("POST", "/v1/alerts/{alert_id}/acknowledgement"): LOOK | ADMIN,
+    ("POST", "/v1/alerts/{alert_id}/triage"): CARE,
+    ("POST", "/v1/alerts/{alert_id}/triage/confirmation"): CARE | {"duty_officer"},
+    ("POST", "/v1/alerts/{alert_id}/student"): CARE,
+    ("GET", "/v1/cases"): CARE,
+    ("POST", "/v1/cases"): CARE,
+    ("GET", "/v1/cases/{case_id}"): CARE,
+    ("POST", "/v1/cases/{case_id}/entries"): CARE,
+    ("POST", "/v1/cases/{case_id}/interviews"): CARE,
+    ("POST", "/v1/cases/{case_id}/follow-ups"): CARE,
+    ("POST", "/v1/cases/{case_id}/closure"): CARE,
+    ("POST", "/v1/cases/{case_id}/closure/confirmation"): CARE,
+    ("POST", "/v1/cases/{case_id}/closure/rejection"): CARE,
+    ("GET", "/v1/follow-ups"): CARE | {"principal"},
+    ("GET", "/v1/follow-ups/{follow_up_id}"): CARE | {"principal"},
+    ("POST", "/v1/follow-ups/{follow_up_id}/done"): CARE,
+    ("POST", "/v1/follow-ups/{follow_up_id}/missed"): CARE,
+    ("GET", "/v1/coverage"): CARE
+    | {"principal", "school_admin", "class_teacher", "district_analyst", "district_admin", "privacy_officer"},
+    ("POST", "/v1/coverage/releases"): ADMIN,
+    ("GET", "/v1/outcomes"): CARE,
+    ("POST", "/v1/accounts"): ADMIN,
+    ("GET", "/v1/accounts/me"): EVERYBODY,
+    ("GET", "/v1/accounts/{staff_id}"): ADMIN,
+    ("POST", "/v1/accounts/{staff_id}/roles"): ADMIN,
+    ("DELETE", "/v1/accounts/{staff_id}/roles/{role}"): ADMIN,
+    ("DELETE", "/v1/tokens/current"): EVERYBODY,
+    ("GET", "/v1/audit"): frozenset({"auditor", "privacy_officer"}),
+}
+"""The signed matrix. A route that is not in it fails."""
+
+LET_IN = {200, 201, 202, 204, 404, 409, 422}
+
+
+@pytest.fixture
+def app(database: Database) -> FastAPI:
+    return app_on(database)
+
+
+@pytest.fixture
+def client(app: FastAPI) -> Iterator[TestClient]:
+    with TestClient(app) as opened:
+        yield opened
+
+
+def routes(app: FastAPI) -> Iterator[tuple[str, DoorRoute]]:
+    for route in app.routes:
+        if isinstance(route, DoorRoute):
+            for method in sorted(route.methods or ()):
+                yield method, route
+
+
+def address_of(path: str) -> str:
+    """The route's address with ids of nothing."""
+    for name in ("code", "role"):
+        path = path.replace("{" + name + "}", {"code": "phq9", "role": "counselor"}[name])
+    while "{" in path:
+        start, end = path.index("{"), path.index("}")
+        path = path[:start] + str(NOBODY) + path[end + 1 :]
+    return path
+
+
+def test_every_route_has_an_expected_answer_for_every_role(app: FastAPI) -> None:
+    assert {(method, route.path): route.roles for method, route in routes(app)} == EXPECTED
+
+
+@pytest.mark.parametrize("role", sorted(ROLES))
+def test_a_role_is_let_in_where_the_matrix_says_so_and_nowhere_else(cast: Cast, client: TestClient, role: str) -> None:
+    comer = caller(client, cast.database, somebody(cast, role))
+    wrong = []
+    for (method, path), roles in EXPECTED.items():
+        if path == "/v1/tokens/current":
+            continue  # it would be the last one
+        came = comer.ask(method, address_of(path))
+        may = roles == ANYBODY or role in roles
+        if roles != ANYBODY and (came.status_code in LET_IN) != may:
+            wrong.append((method, path, came.status_code))
+        if not may:
+            assert came.status_code == 403
+            assert came.json()["code"] == "forbidden"
+    assert wrong == []
+
+
+def test_nobody_is_let_in_without_a_token_and_before_a_word_is_read(client: TestClient) -> None:
+    stranger = Caller(client)
+    for (method, path), roles in EXPECTED.items():
+        if roles == ANYBODY:
+            continue
+        came = stranger.ask(
+            method, address_of(path), content=b"{not json", headers={"Content-Type": "application/json"}
+        )
+        assert (came.status_code, came.headers["www-authenticate"]) == (401, "Bearer"), path
+        assert Caller(client, "x" * 43).ask(method, address_of(path)).status_code == 401
+
+
+def test_a_role_that_was_taken_opens_nothing_at_the_next_request(cast: Cast, client: TestClient) -> None:
+    admin = caller(client, cast.database, cast.district_admin)
+    made = admin.post("/v1/accounts", json={"email": f"{uuid.uuid4()}@x.test", "name": "New", "roles": []}).json()
+    granted = admin.post(f"/v1/accounts/{made['id']}/roles", json={"role": "counselor", "school": "A"})
+    assert granted.json()["roles"] == [{"role": "counselor", "school": "A"}]
+    from screening import access
+    from screening.models import Staff
+
+    with cast.database.unit(cast.scope) as session:
+        hired = session.get(Staff, (cast.district.id, uuid.UUID(made["id"])))
+        assert hired is not None
+        actor = access.Actor(hired.account_id, cast.district.id, hired.id)
+    new = caller(client, cast.database, actor)
+    assert new.get("/v1/alerts").status_code == 200
+    gone = admin.ask("DELETE", f"/v1/accounts/{made['id']}/roles/counselor?school=A")
+    assert gone.json()["roles"] == []
+    assert new.get("/v1/alerts").status_code == 403
+
+
+def test_a_token_that_was_ended_is_nobody(cast: Cast, client: TestClient) -> None:
+    an = caller(client, cast.database, cast.an)
+    assert an.ask("DELETE", "/v1/tokens/current").status_code == 204
+    assert an.get("/v1/alerts").status_code == 401
+
+
+def test_a_route_without_roles_cannot_be_made_or_served(database: Database) -> None:
+    door = Door(prefix="/v1/open", tag="open")
+    with pytest.raises(TypeError):
+        door.get("/")(lambda: None)
+    with pytest.raises(ValueError, match="must state its roles"):
+        door.get("/", roles=())(lambda: None)
+    with pytest.raises(ValueError, match="must state its roles"):
+        door.get("/", roles={"emperor"})(lambda: None)
+    app = FastAPI(docs_url=None, redoc_url=None)
+    public = Door(prefix="/v1/open", tag="open")
+
+    @public.get("/all", roles=PUBLIC)
+    def everything(session: SessionDep) -> None:
+        """Too much."""
+
+    add(app, public)
+    app.get("/v1/other")(lambda: None)
+    with pytest.raises(RuntimeError, match="/v1/open/all is public; /v1/other states no roles"):
+        check(app)
+
+
+# -- what is not one's own ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Things:
+    """One of everything in school A."""
+
+    student: uuid.UUID
+    round: uuid.UUID
+    upload: uuid.UUID
+    roster: uuid.UUID
+    assignment: uuid.UUID
+    alert: uuid.UUID
+    case: uuid.UUID
+    follow_up: uuid.UUID
+
+
+def made_things(cast: Cast, client: TestClient) -> Things:
+    admin = caller(client, cast.database, cast.district_admin)
+    an = caller(client, cast.database, cast.an)
+    secretary = caller(client, cast.database, cast.school_admin_a)
+    round_id = admin.post("/v1/rounds", json=round_body()).json()["id"]
+    assert admin.post(f"/v1/rounds/{round_id}/open").status_code == 200
+    sent = secretary.post(
+        f"/v1/rounds/{round_id}/uploads", files={"file": ("a.csv", answers_csv({"A001": 3, "A007": 2}))}
+    )
+    listed = secretary.post("/v1/rosters", files={"file": ("r.csv", "student_number,student_name,grade\nA500,甲,8\n")})
+    work(cast)
+    upload = secretary.get(sent.headers["location"]).json()
+    assert upload["state"] == "loaded", upload
+    alerts = an.get("/v1/alerts").json()["alerts"]
+    waiting = an.get(f"/v1/rounds/{round_id}/assignments").json()["waiting"]
+    for alert in alerts:
+        an.post(f"/v1/alerts/{alert['id']}/acknowledgement")
+    triage = {"outcome": "case_opened", "contact": "meeting", "is_student_seen": True, "words": "We talked."}
+    case_id = an.post(f"/v1/alerts/{alerts[0]['id']}/triage", json=triage).json()["case_id"]
+    case = an.post(f"/v1/cases/{case_id}/follow-ups", json={"mode": "phone"}).json()
+    return Things(
+        student=alerts[0]["student_id"],
+        round=round_id,
+        upload=upload["id"],
+        roster=listed.json()["id"],
+        assignment=waiting[0]["assignment_ids"][0],
+        alert=alerts[1]["id"],
+        case=case_id,
+        follow_up=case["follow_ups"][0]["id"],
+    )
+
+
+BODIES: dict[str, Any] = {
+    "/v1/rosters/{roster_id}/commit": {},
+    "/v1/assignments/{assignment_id}/answers": {"answers": {"phq9_9": 3}},
+    "/v1/assignments/{assignment_id}/submit": {"answers": {"phq9_9": 3}},
+    "/v1/alerts/{alert_id}/triage": {
+        "outcome": "monitor",
+        "contact": "phone",
+        "is_student_seen": True,
+        "words": "All is well.",
+    },
+    "/v1/cases/{case_id}/entries": {"words": "A note."},
+    "/v1/cases/{case_id}/interviews": {
+        "mode": "phone",
+        "is_student_seen": True,
+        "has_current_risk": False,
+        "is_concern_confirmed": False,
+        "words": "We talked.",
+        "held_at": "2026-09-01T08:00:00+08:00",
+    },
+    "/v1/cases/{case_id}/follow-ups": {"mode": "phone"},
+    "/v1/cases/{case_id}/closure": {"reason": "resolved", "words": "It is over."},
+    "/v1/follow-ups/{follow_up_id}/done": {"words": "We talked."},
+    "/v1/follow-ups/{follow_up_id}/missed": {"reason": "not_reached"},
+}
+
+
+def test_what_is_another_schools_or_districts_looks_like_what_is_not_there(
+    cast: Cast, client: TestClient, database: Database
+) -> None:
+    own = made_things(cast, client)
+    elsewhere = assemble(database)
+    people = {
+        "counselor of school B": [cast.chen],
+        "secretary of school B": [cast.school_admin_b],
+        "another district's": [
+            elsewhere.an,
+            elsewhere.lead,
+            elsewhere.school_admin_a,
+            elsewhere.district_admin,
+            elsewhere.duty_officer,
+        ],
+    }
+    strangers = {kind: [(who, caller(client, database, who)) for who in actors] for kind, actors in people.items()}
+    tried = 0
+    for (method, path), roles in EXPECTED.items():
+        if "_id}" not in path or "staff" in path or path == "/v1/rounds/{round_id}/uploads":
+            continue
+        for kind, actors in strangers.items():
+            for actor, stranger in actors:
+                # a round is the district's: every school of it sees it
+                is_shared = path.startswith("/v1/rounds") and actor.district_id == cast.district.id
+                if not actor.has(*roles) or is_shared:
+                    continue
+                body = BODIES.get(path, {"student_id": str(own.student)} if path.endswith("/student") else None)
+                ids = {
+                    "{roster_id}": own.roster,
+                    "{student_id}": own.student,
+                    "{round_id}": own.round,
+                    "{upload_id}": own.upload,
+                    "{assignment_id}": own.assignment,
+                    "{alert_id}": own.alert,
+                    "{case_id}": own.case,
+                    "{follow_up_id}": own.follow_up,
+                    "{school_id}": cast.school_a.id,
+                }
+                foreign, absent = path, path
+                for name, thing in ids.items():
+                    foreign, absent = foreign.replace(name, str(thing)), absent.replace(name, str(NOBODY))
+                first = stranger.ask(method, foreign, json=body)
+                second = stranger.ask(method, absent, json=body)
+                assert first.status_code == second.status_code == 404, (kind, method, path, first.text, second.text)
+                assert first.content == second.content, (kind, method, path)
+                tried += 1
+    assert tried > 60
+
+
+def test_nobody_sees_more_than_the_role_is_given(cast: Cast, client: TestClient) -> None:
+    own = made_things(cast, client)
+    principal = caller(client, cast.database, cast.principal)
+    plain = principal.get(f"/v1/alerts/{own.alert}").json()
+    assert plain["urgency"] in ("soon", "immediate")
+    for name in ("tier", "reasons", "student_id", "student_name", "has_self_harm", "triages", "concerns", "source"):
+        assert plain[name] is None, name
+    secretary = caller(client, cast.database, cast.school_admin_a)
+    receipt = secretary.get(f"/v1/uploads/{own.upload}").text
+    for word in ("critical", "tier", "orange", "alert", "self_harm"):
+        assert word not in receipt, word
+    figures = secretary.get(f"/v1/coverage?round={own.round}").json()["rows"][0]
+    assert figures["counts"]["submitted"] == 2
+    assert {name: count for name, count in figures["counts"].items() if name.startswith("tier_")} == {
+        "tier_none": None,
+        "tier_yellow": None,
+        "tier_orange": None,
+        "tier_red": None,
+    }
+    teacher = caller(client, cast.database, somebody(cast, "class_teacher"))
+    completion = teacher.get(f"/v1/rounds/{own.round}/assignments").json()
+    assert completion["waiting"] == []
+    assert sum(each["completed"] for each in completion["classes"]) == 2
+    an = caller(client, cast.database, cast.an)
+    assert an.get(f"/v1/coverage?round={own.round}").json()["rows"][0]["counts"]["tier_red"] == 1
+    analyst = caller(client, cast.database, cast.district_analyst)
+    assert analyst.get(f"/v1/coverage?round={own.round}").status_code == 404
+
+
+def test_a_cases_words_are_for_those_who_wrote_them_and_the_lead(cast: Cast, client: TestClient) -> None:
+    own = made_things(cast, client)
+    an, bo, lead = (caller(client, cast.database, who) for who in (cast.an, cast.bo, cast.lead))
+    an.post(f"/v1/cases/{own.case}/entries", json={"words": "Between us."})
+    told = {who: caller.get(f"/v1/cases/{own.case}").text for who, caller in (("an", an), ("bo", bo), ("lead", lead))}
+    assert {who: "Between us." in text for who, text in told.items()} == {"an": True, "bo": False, "lead": True}
+
+
+def test_every_answer_carries_its_headers(cast: Cast, client: TestClient) -> None:
+    an = caller(client, cast.database, cast.an)
+    answers = [
+        an.get("/v1/alerts"),
+        an.get("/v1/rounds/nonsense"),
+        an.get("/nowhere"),
+        an.post("/v1/instruments"),
+        an.get("/health/live"),
+        an.get("/openapi.json"),
+        Caller(client).get("/v1/alerts"),
+    ]
+    assert [each.status_code for each in answers] == [200, 422, 404, 405, 200, 200, 401]
+    for each in answers:
+        assert each.headers["x-content-type-options"] == "nosniff"
+        assert each.headers["cache-control"] == "no-store"
+        assert each.headers["referrer-policy"] == "no-referrer"
+        assert "frame-ancestors 'none'" in each.headers["content-security-policy"]
+        assert "server" not in each.headers
+
+
+def test_openapi_tells_roles_statuses_and_the_problem_of_each_route(client: TestClient) -> None:
+    told = client.get("/openapi.json").json()
+    for (method, path), roles in EXPECTED.items():
+        operation = told["paths"][path][method.lower()]
+        assert operation["x-roles"] == sorted(roles), path
+        if roles == ANYBODY:
+            continue
+        for status in ("401", "403", "404", "422"):
+            content = operation["responses"][status]["content"]
+            assert content == {
+                "application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}
+            }, (path, status)
+        assert operation["security"] == [{"bearer": []}]
+    assert "ProblemView" in told["components"]["schemas"]
+
+
+def test_a_token_that_has_run_out_is_nobody(cast: Cast, client: TestClient) -> None:
+    from screening import access, db, staff
+
+    with cast.database.unit(access.Scope(cast.district.id)) as session:
+        assert cast.an.account_id is not None
+        yesterday = db.now(session) - dt.timedelta(days=1)
+        old = staff.issue_token(session, cast.an.account_id, 60, by=cast.an, now=yesterday)
+    assert Caller(client, old).get("/v1/alerts").status_code == 401
+    assert Caller(client, token_for(cast.database, cast.an)).get("/v1/alerts").status_code == 200
