@@ -7,6 +7,7 @@ have found (`figures`). The district of a seed is made once in a database; a lat
 import datetime as dt
 import json
 import socket
+import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -97,6 +98,7 @@ def main(
         return 0 if found.is_closed else NOT_CLOSED
     if not as_json:
         _invite(invited, f"http://{host}:{port}")
+    sys.stdout.flush()
     say(f"{time.perf_counter() - began:5.1f} s  up to here; it serves from now on, and Ctrl-C ends it")
     return serving.serve(settings, host=host, port=port, workers=1)
 
@@ -197,7 +199,7 @@ def _invite(invited: Sequence[SignIn], address: str) -> None:
     # a token that is broken over two lines cannot be copied
     Console(width=180, soft_wrap=True).print(table)
     tell(f"Address: {address}   API: {address}/openapi.json   Health: {address}/health/ready")
-    tell(f"A counselor's queue: curl -H 'Authorization: Bearer {invited[0].token}' '{address}/v1/alerts?tier=red'")
+    tell(f"A counselor's queue: curl -H 'Authorization: Bearer {invited[0].token}' '{address}/v1/alerts'")
 
 
 def sign_ins(shown: Stage) -> list[SignIn]:
