@@ -1,5 +1,6 @@
 """Requests nobody thought of, made from the app's own description of itself: none of them breaks a door."""
 
+import contextlib
 import os
 from collections import Counter
 from collections.abc import Callable
@@ -8,6 +9,7 @@ import pytest
 import schemathesis
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
 from schemathesis.checks import CHECKS, load_all_checks
 
 from screening.access import Actor
@@ -59,7 +61,8 @@ def test_no_request_breaks_a_door_or_is_answered_otherwise_than_documented(cast:
         if operation.path in ("/health/loop", "/v1/tokens/current"):
             continue  # one looks at all tests' districts, the other ends this very token
         for mode in schemathesis.GenerationMode:
-            given(case=operation.as_strategy(generation_mode=mode))(ask)()
+            with contextlib.suppress(Unsatisfiable):  # an operation may have nothing to get wrong
+                given(case=operation.as_strategy(generation_mode=mode))(ask)()
     assert answered.total() >= 50 * EXAMPLES
     assert answered[200]
     assert answered[422]
