@@ -293,27 +293,35 @@ def _recount_sql(policy: Policy, *, of_schools: bool, is_sought: bool) -> str:
     no loop within a loop of it. Who has handed something in is not exempt, whatever was written down before: no
     answer falls out of the figures.
     """
-    these = _THESE if is_sought else ""
-    consents = consent.in_force_sql(policy, among="select unnest(cast(:students as uuid[]))" if is_sought else "")
+    # The offset keeps each a look-up per student by a key, in any state of the planner's statistics.
+    sought = "unnest(cast(:students as uuid[])) u (id) cross join lateral (select * from {} offset 0) a where true"
+    consents = f"({consent.in_force_sql(policy, among='select u.id' if is_sought else '')}) a"
+    if is_sought:
+        consents = sought.format(consents)
+
+    def rows(table: str, student: str = "student_id", here: str = _HERE) -> str:
+        found = f"{table} a where {here}"
+        return sought.format(f"{found} and a.{student} = u.id") if is_sought else found
+
     return f"""
     with facts as (
         select a.student_id, {_FIRST.format("school_id")} as school_id, {_FIRST.format("grade")} as grade,
             bool_or(a.exempt_reason is not null) as is_exempt, cast(null as text) as sex,
             cast(null as boolean) as is_in_force, cast(null as boolean) as is_refused,
             cast(null as boolean) as is_submitted, cast(null as smallint) as tier, cast(null as text) as validity
-        from assignments a where {_HERE}{these} group by a.student_id
+        from {rows("assignments")} group by a.student_id
         union all
-        select s.id, null, null, null, s.sex, null, null, null, null, null
-        from students s where s.district_id = :district{" and s.id = any(:students)" if is_sought else ""}
+        select a.id, null, null, null, a.sex, null, null, null, null, null
+        from {rows("students", "id", "a.district_id = :district")}
         union all
-        select c.student_id, null, null, null, null, c.is_in_force, c.is_refused, null, null, null from ({consents}) c
+        select a.student_id, null, null, null, null, a.is_in_force, a.is_refused, null, null, null from {consents}
         union all
         select a.student_id, null, null, null, null, null, null, true, null, null
-        from administrations a where {_HERE}{these} group by a.student_id
+        from {rows("administrations")} group by a.student_id
         union all
         select r.student_id, null, null, null, null, null, null, null, r.tier, r.validity
         from (select distinct on (a.student_id) a.student_id, a.tier, a.validity
-            from results a where {_HERE}{these} order by a.student_id, a.revision desc) r),
+            from {rows("results")} order by a.student_id, a.revision desc) r),
     gathered as (
         select min(grade) as grade, min(sex) as sex, min(tier) as tier, min(validity) as validity,
             (array_agg(school_id) filter (where school_id is not null))[1] as school_id,
