@@ -190,12 +190,12 @@ def demo(
     return code
 
 
-@app.command()
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 @in_words
-def bench(as_json: AsJson = False) -> int:
-    """The benchmarks of bench/."""
+def bench(context: typer.Context, as_json: AsJson = False) -> int:
+    """The benchmarks of bench/, which takes further words: --quick, --only, --rows, --runs."""
     sys.path.insert(0, str(Path.cwd()))
-    code: int = _module("bench").main(as_json=as_json)
+    code: int = _module("bench").main(context.args, as_json=as_json)
     return code
 
 
