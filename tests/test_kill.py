@@ -164,9 +164,11 @@ STATE = {
     " x.age from results x" + _OF_STUDENT,
     "weighings": "select e.class_name, x.revision, x.tier from weighings x" + _OF_STUDENT,
     "assignments": "select e.class_name, x.informant, x.grade, x.exempt_reason from assignments x" + _OF_STUDENT,
-    "alerts": "select coalesce(e.class_name, x.place), x.tier, x.has_self_harm, x.state, x.source,"
-    " array(select r.rule from alert_reasons r where r.district_id = x.district_id and r.alert_id = x.id"
-    "  order by 1)::text from alerts x left" + _OF_STUDENT,
+    "alerts": "select coalesce(e.class_name, x.place), x.tier, x.has_self_harm, x.state, x.source"
+    " from alerts x left" + _OF_STUDENT,
+    "alert_reasons": "select coalesce(e.class_name, a.place), x.rule, x.tier from alert_reasons x"
+    " join alerts a on a.district_id = x.district_id and a.id = x.alert_id"
+    " left join enrollments e on e.district_id = a.district_id and e.student_id = a.student_id",
     "coverage_summaries": "select s.code, x.grade, x.sex, x.enrolled, x.consented, x.submitted, x.valid, x.suspect,"
     " x.invalid, x.tier_none, x.tier_yellow, x.tier_orange, x.tier_red from coverage_summaries x"
     " join schools s on s.district_id = x.district_id and s.id = x.school_id",
@@ -179,6 +181,7 @@ def state_of(own: Crowd) -> dict[str, tuple[int, str]]:
     """Each table's number of rows, and the hash of its rows in their order, students by their numbers."""
     found = {}
     with own.database.unit(Scope(own.cast.district.id)) as session:
+        session.execute(text("set local enable_nestloop = off"))  # there are no statistics yet
         for table, query in STATE.items():
             rows = session.execute(
                 text(f"{query} where x.district_id = :district"), {"district": own.cast.district.id}
