@@ -70,6 +70,8 @@ def load(
             problems.add(part.problems)
             _load_part(own, part, receipt, problems)
         if own.is_kept:
+            # a student who moved away keeps the place here, and is seen from the district only
+            access.enter(session, access.Scope(upload.district_id))
             coverage.recount(session, upload.round_id, receipt.schools, own.now)
         state = "refused" if refusals else "loaded"
         receipts.end(session, current, state, receipt, problems.in_order(), problems.left_out)

@@ -500,3 +500,14 @@ def test_a_sender_who_is_named_stands_in_every_row(cast: Cast, opened: Round) ->
     (form,), (result,) = sending.forms(cast, opened.id), sending.results(cast, opened.id)
     assert form["recorded_by"] == result["recorded_by"] == cast.school_admin_a.staff_id
     assert form["upload_id"] == result["upload_id"] == sent.upload.id
+
+
+def test_a_student_who_moved_away_does_not_stop_the_old_school(cast: Cast, opened: Round) -> None:
+    moved = cast.students.granted_17.id
+    send(cast, opened.id, csv_of(phq9("A010")))
+    with cast.database.unit(cast.scope) as session:
+        where = {"student": moved, "to": cast.school_c.id}
+        for table, key in (("students", "id"), ("identities", "student_id"), ("enrollments", "student_id")):
+            session.execute(text(f"update {table} set school_id = :to where {key} = :student"), where)
+    sent = send(cast, opened.id, csv_of(phq9("A007")), school_id=cast.school_a.id)
+    assert sent.upload.state == "loaded"
