@@ -38,13 +38,23 @@ class Submitted:
 
 
 Answers = Mapping[str, int | None]
+Sent = Mapping[str, object]
+"""A page as it came, before each of its answers was found to be one."""
 
 
 class NotKept(HouseError):
     """Answers that are not kept. The door commits what comes of their `signals` before it says so."""
 
-    def __init__(self, detail: str, *, code: str, place: "_Place", pages: Mapping[str, Answers]) -> None:
-        super().__init__(detail, code=code)
+    def __init__(
+        self,
+        detail: str,
+        *,
+        code: str,
+        place: "_Place",
+        pages: Mapping[str, Answers],
+        problems: Sequence[Problem] = (),
+    ) -> None:
+        super().__init__(detail, code=code, problems=problems)
         self.signals = _safety_signals(place, pages)
         self.rules = place.rules
 
@@ -57,11 +67,15 @@ class NotKeptBeside(NotKept, Conflict):
     """Other answers were handed in before."""
 
 
-def save(session: Session, assignment_id: uuid.UUID, answers: Answers, *, by: access.Actor, now: dt.datetime) -> Saved:
+class NotKeptAsSent(NotKept, InvalidUpload):
+    """Some items or codes are not of this form: each is named, and the page is to be sent again."""
+
+
+def save(session: Session, assignment_id: uuid.UUID, answers: Sent, *, by: access.Actor, now: dt.datetime) -> Saved:
     """Saves a page of answers (item id -> code, None for a blank); the same page again changes nothing.
 
     A critical answer is kept for itself, so that changing it later does not undo it. Raises NotFound, NotKeptNow when
-    the round is not open here, InvalidUpload naming every item or code that is not of this form.
+    the round is not open here, NotKeptAsSent naming every item or code that is not of this form.
     """
     place = _place(session, assignment_id, now)
     pages = _by_instrument(place, answers)
@@ -75,7 +89,7 @@ def save(session: Session, assignment_id: uuid.UUID, answers: Answers, *, by: ac
 
 
 def submit(
-    session: Session, assignment_id: uuid.UUID, *, by: access.Actor, now: dt.datetime, answers: Answers | None = None
+    session: Session, assignment_id: uuid.UUID, *, by: access.Actor, now: dt.datetime, answers: Sent | None = None
 ) -> Submitted:
     """Hands in what was saved, with `answers` as its last page: scored, decided and appended as a result revision.
 
@@ -200,22 +214,24 @@ _READ_PLACE = text(
 )
 
 
-def _by_instrument(place: _Place, answers: Answers) -> dict[str, dict[str, int | None]]:
+def _by_instrument(place: _Place, answers: Sent) -> dict[str, dict[str, int | None]]:
     pages: dict[str, dict[str, int | None]] = {}
     problems = []
     allowed = {item.id: (code, item) for code in place.forms for item in place.rules.instruments[code].items}
     for item_id, answer in answers.items():
         if item_id not in allowed:
-            problems.append(Problem("unknown_item", f"{item_id} is not an item of this form.", column=item_id))
+            problems.append(Problem("unknown_item", "The form has no such item.", column=item_id))
             continue
         code, item = allowed[item_id]
-        if answer is not None and answer not in item.codes:
+        if answer is None or (type(answer) is int and answer in item.codes):
+            pages.setdefault(code, {})[item_id] = answer
+        else:
             codes = ", ".join(map(str, sorted(item.codes)))
-            problems.append(Problem("outside_codes", f"{answer} is not one of {codes}.", column=item_id))
-            continue
-        pages.setdefault(code, {})[item_id] = answer
+            problems.append(Problem("outside_codes", f"The answer is not one of {codes}.", column=item_id))
     if problems:
-        raise InvalidUpload("Some answers are not of this form.", problems=problems)
+        raise NotKeptAsSent(
+            "Some answers are not of this form.", code="invalid_answers", place=place, pages=pages, problems=problems
+        )
     return pages
 
 

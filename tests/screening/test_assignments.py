@@ -218,6 +218,15 @@ def test_items_and_codes_that_are_not_of_the_form_are_named(cast: Cast, opened: 
     assert drafts(cast) == []
 
 
+def test_a_critical_answer_beside_a_wrong_one_is_among_the_refusals_signals(cast: Cast, opened: Round) -> None:
+    at = place(cast, opened, cast.students.granted_13)
+
+    for verb in (save, submit):
+        with pytest.raises(NotKept) as refused:
+            verb(cast, at, {"phq9_1": 4, "phq9_9": 3})
+        assert max(signal.tier for signal in refused.value.signals) == RED
+
+
 def test_a_place_that_is_not_there_or_not_open_takes_nothing(cast: Cast, opened: Round) -> None:
     at = place(cast, opened, cast.students.granted_13)
     with cast.database.unit(cast.scope) as session:
