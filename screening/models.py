@@ -442,6 +442,7 @@ class Round(Row):
     __tablename__ = "rounds"
     __table_args__ = (
         tenant("rule_sets", "rule_set_id"),
+        UniqueConstraint("district_id", "id", "rule_set_id"),
         CheckConstraint("state in ('planned', 'open', 'closed')", name="state"),
         CheckConstraint("opens_at < closes_at", name="window"),
         Index("ix_rounds_due", "district_id", "state", postgresql_where="state <> 'closed'"),
@@ -558,7 +559,6 @@ class Administration(Tenant):
                 "assignments.informant",
             ],
         ),
-        tenant("round_instruments", "round_id", "instrument"),
     )
     round_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
     student_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
@@ -583,8 +583,11 @@ class Result(Tenant):
     __tablename__ = "results"
     __table_args__ = (
         tenant("students", "student_id"),
-        tenant("rounds", "round_id"),
-        tenant("rule_sets", "rule_set_id"),
+        # one check for both: a result is decided under the rule set of its round, and no other
+        ForeignKeyConstraint(
+            ["district_id", "round_id", "rule_set_id"],
+            ["rounds.district_id", "rounds.id", "rounds.rule_set_id"],
+        ),
         CheckConstraint("tier between 0 and 3", name="tier"),
         CheckConstraint("validity in ('valid', 'suspect', 'invalid')", name="validity"),
         Index(None, "district_id", "student_id"),

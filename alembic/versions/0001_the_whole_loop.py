@@ -540,6 +540,7 @@ def upgrade() -> None:
             name=op.f("fk_rounds_district_id_rule_set_id"),
         ),
         sa.PrimaryKeyConstraint("district_id", "id", name=op.f("pk_rounds")),
+        sa.UniqueConstraint("district_id", "id", "rule_set_id", name=op.f("uq_rounds_district_id_id_rule_set_id")),
     )
     op.create_index(
         "ix_rounds_due", "rounds", ["district_id", "state"], unique=False, postgresql_where="state <> 'closed'"
@@ -809,14 +810,9 @@ def upgrade() -> None:
         sa.CheckConstraint("validity in ('valid', 'suspect', 'invalid')", name=op.f("ck_results_validity")),
         sa.CheckConstraint("tier between 0 and 3", name=op.f("ck_results_tier")),
         sa.ForeignKeyConstraint(
-            ["district_id", "round_id"],
-            ["rounds.district_id", "rounds.id"],
-            name=op.f("fk_results_district_id_round_id"),
-        ),
-        sa.ForeignKeyConstraint(
-            ["district_id", "rule_set_id"],
-            ["rule_sets.district_id", "rule_sets.id"],
-            name=op.f("fk_results_district_id_rule_set_id"),
+            ["district_id", "round_id", "rule_set_id"],
+            ["rounds.district_id", "rounds.id", "rounds.rule_set_id"],
+            name=op.f("fk_results_district_id_round_id_rule_set_id"),
         ),
         sa.ForeignKeyConstraint(
             ["district_id", "student_id"],
@@ -898,11 +894,6 @@ def upgrade() -> None:
         sa.Column("upload_id", sa.Uuid(), nullable=True),
         sa.Column("recorded_by", sa.Uuid(), nullable=True),
         sa.Column("recorded_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["district_id", "round_id", "instrument"],
-            ["round_instruments.district_id", "round_instruments.round_id", "round_instruments.instrument"],
-            name=op.f("fk_administrations_district_id_round_id_instrument"),
-        ),
         sa.ForeignKeyConstraint(
             ["district_id", "round_id", "student_id", "informant"],
             ["assignments.district_id", "assignments.round_id", "assignments.student_id", "assignments.informant"],
