@@ -15,12 +15,27 @@ from sqlalchemy.orm import Session
 
 from alerts import clocks, delivery, rules
 from screening import access, audit, calendars, rounds
+from screening.inserting import as_array
 from screening.policy import Policy
 from screening.results import Revisions, Signal
 from screening.school_days import Calendar
 
 SWEEP_REACH = dt.timedelta(days=2)
-Calendars = Mapping[uuid.UUID | None, Calendar]
+
+
+class _Due:
+    """By when an alert raised now is to be answered and seen: worked out once for each tier and school."""
+
+    def __init__(self, policy: Policy, now: dt.datetime, schools: Mapping[uuid.UUID | None, Calendar]) -> None:
+        self._policy, self._now, self._schools = policy, now, schools
+        self._known: dict[tuple[int, bool, uuid.UUID | None], clocks.Clocks] = {}
+
+    def by(self, tier: int, has_self_harm: bool, school_id: uuid.UUID | None) -> clocks.Clocks:
+        place = (tier, has_self_harm, school_id)
+        if place not in self._known:
+            calendar = self._schools.get(school_id) or self._schools[None]
+            self._known[place] = clocks.due(self._policy, tier, has_self_harm, self._now, calendar)
+        return self._known[place]
 
 
 @dataclass(frozen=True)
@@ -43,14 +58,15 @@ def raise_alerts(session: Session, signals: Sequence[Signal], *, now: dt.datetim
     """
     if not signals:
         return []
-    schools = calendars.of_schools(session, {s.school_id for s in signals if s.school_id is not None})
-    ringing = _open_upload_concerns(session, [s for s in signals if s.student_id is None], now, policy, schools)
+    schools = {s.school_id for s in signals if s.school_id is not None}
+    due = _Due(policy, now, calendars.of_schools(session, schools))
+    ringing = _open_upload_concerns(session, [s for s in signals if s.student_id is None], now, due)
     waiting = _by_student(_not_yet_noticed(session, [s for s in signals if s.student_id is not None]))
     while waiting:
         held = _locked(session, list(waiting))
-        ringing += _join(session, {student: waiting[student] for student in held}, held, now, policy, schools)
+        ringing += _join(session, {student: waiting[student] for student in held}, held, now, due)
         fresh = {student: own for student, own in waiting.items() if student not in held}
-        opened = _open(session, fresh, now, policy, schools)
+        opened = _open(session, fresh, now, due)
         ringing += opened.values()
         # whoever opened an alert between our look and our insert holds it now: look again, and join it
         waiting = {student: own for student, own in fresh.items() if student not in opened}
@@ -173,13 +189,12 @@ def _open(
     session: Session,
     fresh: Mapping[uuid.UUID, Sequence[Signal]],
     now: dt.datetime,
-    policy: Policy,
-    schools: Calendars,
+    due: _Due,
 ) -> dict[uuid.UUID, uuid.UUID]:
     """Opens an alert for each student, unless another transaction was faster; returns the alerts by student."""
     if not fresh:
         return {}
-    rows = [_alert_row(student, own, now, policy, schools) for student, own in sorted(fresh.items())]
+    rows = [_alert_row(student, own, now, due) for student, own in sorted(fresh.items())]
     inserted = _insert_alerts(session, rows, now)
     opened = {row["student_id"]: row["id"] for row in rows if row["id"] in inserted}
     _add_reasons(session, {alert: fresh[student] for student, alert in opened.items()}, now)
@@ -202,8 +217,18 @@ _INSERT_ALERTS = text(
 """RETURNING names only the rows that were inserted: whoever was faster keeps theirs."""
 
 
+_ALERT_TYPES = {
+    **dict.fromkeys(("id", "school_id", "student_id", "round_id", "upload_id"), "uuid"),
+    "file_digest": "bytea",
+    "tier": "smallint",
+    "has_self_harm": "boolean",
+    "answer_by": "timestamptz",
+    "see_by": "timestamptz",
+}
+
+
 def _insert_alerts(session: Session, rows: Sequence[dict[str, Any]], now: dt.datetime) -> set[uuid.UUID]:
-    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    columns = {name: as_array(_ALERT_TYPES.get(name, "text"), [row[name] for row in rows]) for name in rows[0]}
     return set(
         session.execute(
             _INSERT_ALERTS, columns | {"district": access.scope_of(session).district_id, "now": now}
@@ -211,12 +236,10 @@ def _insert_alerts(session: Session, rows: Sequence[dict[str, Any]], now: dt.dat
     )
 
 
-def _alert_row(
-    student: uuid.UUID | None, signals: Sequence[Signal], now: dt.datetime, policy: Policy, schools: Calendars
-) -> dict[str, Any]:
+def _alert_row(student: uuid.UUID | None, signals: Sequence[Signal], now: dt.datetime, due: _Due) -> dict[str, Any]:
     first = signals[0]
     tier, has_self_harm = _weight(signals)
-    due = clocks.due(policy, tier, has_self_harm, now, _calendar(schools, first.school_id))
+    by = due.by(tier, has_self_harm, first.school_id)
     return {
         "id": uuid.uuid4(),
         "school_id": first.school_id,
@@ -228,8 +251,8 @@ def _alert_row(
         "source": _source(first),
         "tier": tier,
         "has_self_harm": has_self_harm,
-        "answer_by": due.answer_by,
-        "see_by": due.see_by,
+        "answer_by": by.answer_by,
+        "see_by": by.see_by,
     }
 
 
@@ -244,22 +267,17 @@ def _weight(signals: Collection[Signal]) -> tuple[int, bool]:
     return max(s.tier for s in signals), any(s.is_self_harm for s in signals)
 
 
-def _calendar(schools: Calendars, school_id: uuid.UUID | None) -> Calendar:
-    return schools.get(school_id) or schools[None]
-
-
 def _join(
     session: Session,
     joining: Mapping[uuid.UUID, Sequence[Signal]],
     held: Mapping[uuid.UUID, _Held],
     now: dt.datetime,
-    policy: Policy,
-    schools: Calendars,
+    due: _Due,
 ) -> list[uuid.UUID]:
     """Adds signals to open alerts; returns those that ring again."""
     if not joining:
         return []
-    ringing = _raise(session, [(held[student], own) for student, own in joining.items()], now, policy, schools)
+    ringing = _raise(session, [(held[student], own) for student, own in joining.items()], now, due)
     session.execute(
         text(
             "update cases c set tier = a.tier from alerts a where c.district_id = :district"
@@ -275,15 +293,10 @@ def _raise(
     session: Session,
     joining: Sequence[tuple[_Held, Sequence[Signal]]],
     now: dt.datetime,
-    policy: Policy,
-    schools: Calendars,
+    due: _Due,
 ) -> list[uuid.UUID]:
     _add_reasons(session, {alert.id: own for alert, own in joining}, now)
-    changes = [
-        _raised(alert, own, now, clocks.due(policy, *_raised_weight(alert, own), now,
-                                            _calendar(schools, own[0].school_id)))
-        for alert, own in joining
-    ]  # fmt: skip
+    changes = [_raised(alert, own, due.by(*_raised_weight(alert, own), own[0].school_id)) for alert, own in joining]
     columns = {name: [change[name] for change in changes] for name in changes[0]}
     session.execute(_RAISE_ALERTS, columns | {"district": access.scope_of(session).district_id, "now": now})
     return [change["id"] for change in changes if change["rings"]]
@@ -294,7 +307,7 @@ def _raised_weight(alert: _Held, signals: Collection[Signal]) -> tuple[int, bool
     return max(tier, alert.tier), has_self_harm or alert.has_self_harm
 
 
-def _raised(alert: _Held, signals: Collection[Signal], now: dt.datetime, due: clocks.Clocks) -> dict[str, Any]:
+def _raised(alert: _Held, signals: Collection[Signal], due: clocks.Clocks) -> dict[str, Any]:
     tier, has_self_harm = _raised_weight(alert, signals)
     rings = rules.rings_again(state=alert.state, tier=alert.tier, signal_tier=_weight(signals)[0])
     was_waiting = alert.state == "new"
@@ -337,40 +350,37 @@ def _add_reasons(session: Session, by_alert: Mapping[uuid.UUID, Sequence[Signal]
             {
                 "district": district_id,
                 "now": now,
-                "alert": [alert_id for alert_id, _ in rows],
+                "alert": as_array("uuid", [alert_id for alert_id, _ in rows]),
                 "rule": [signal.rule for _, signal in rows],
                 "source": [signal.source for _, signal in rows],
-                "school": [signal.school_id for _, signal in rows],
-                "tier": [signal.tier for _, signal in rows],
-                "sealed": [signal.sealed for _, signal in rows],
+                "school": as_array("uuid", [signal.school_id for _, signal in rows]),
+                "tier": as_array("smallint", [signal.tier for _, signal in rows]),
+                "sealed": as_array("bytea", [signal.sealed for _, signal in rows]),
             },
         )
 
 
-def _open_upload_concerns(
-    session: Session, signals: Sequence[Signal], now: dt.datetime, policy: Policy, schools: Calendars
-) -> list[uuid.UUID]:
+def _open_upload_concerns(session: Session, signals: Sequence[Signal], now: dt.datetime, due: _Due) -> list[uuid.UUID]:
     """One alert per row of a file that could not be matched to a student; the same file rings once, and again only
     where it says more than before: the same bytes may be read anew, with a better column map."""
     by_place: dict[tuple[bytes | None, str | None], list[Signal]] = defaultdict(list)
     for signal in signals:
         by_place[signal.file_digest, signal.place].append(signal)
-    rows = {place: _alert_row(None, own, now, policy, schools) for place, own in by_place.items()}
+    rows = {place: _alert_row(None, own, now, due) for place, own in by_place.items()}
     if not rows:
         return []
     opened = _insert_alerts(session, list(rows.values()), now)
     fresh = {row["id"]: by_place[place] for place, row in rows.items() if row["id"] in opened}
     _add_reasons(session, fresh, now)
     again = {place: by_place[place] for place, row in rows.items() if row["id"] not in opened}
-    return [*fresh, *_raise_upload_concerns(session, again, now, policy, schools)]
+    return [*fresh, *_raise_upload_concerns(session, again, now, due)]
 
 
 def _raise_upload_concerns(
     session: Session,
     again: Mapping[tuple[bytes | None, str | None], Sequence[Signal]],
     now: dt.datetime,
-    policy: Policy,
-    schools: Calendars,
+    due: _Due,
 ) -> list[uuid.UUID]:
     """Rules that these rows did not meet before. A concern that was ended comes back if one of them outweighs it."""
     if not again:
@@ -396,4 +406,4 @@ def _raise_upload_concerns(
         for row in held
         if (news := [s for s in again[bytes(row.file_digest), row.place] if s.rule not in row.rules])
     ]
-    return _raise(session, joining, now, policy, schools) if joining else []
+    return _raise(session, joining, now, due) if joining else []

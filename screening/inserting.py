@@ -1,5 +1,7 @@
 """Many rows of the scoped district in one statement: a column at a time, as arrays."""
 
+import datetime as dt
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -21,7 +23,7 @@ def insert_many(session: Session, table: str, types: Mapping[str, str], rows: Se
         ),
         {
             "district": access.scope_of(session).district_id,
-            **{name: _array(kind, [row[name] for row in rows]) for name, kind in types.items()},
+            **{name: as_array(kind, [row[name] for row in rows]) for name, kind in types.items()},
         },
     )
 
@@ -31,5 +33,20 @@ def bytea_array(values: Iterable[bytes | None]) -> str:
     return "{" + ",".join("null" if each is None else f'"\\\\x{each.hex()}"' for each in values) + "}"
 
 
-def _array(kind: str, values: list[Any]) -> str | list[Any]:
-    return bytea_array(values) if kind == "bytea" else values
+def plain_array(values: Iterable[uuid.UUID | int | bool | dt.datetime | None]) -> str:
+    """Values whose text needs no quotes, as a text that is cast to an array: the driver looks at each one in turn."""
+    return "{" + ",".join("null" if each is None else _plain(each) for each in values) + "}"
+
+
+def as_array(kind: str, values: list[Any]) -> str | list[Any]:
+    """A column for `unnest`, to be cast to an array of this PostgreSQL type."""
+    if kind == "bytea":
+        return bytea_array(values)
+    return plain_array(values) if kind in _PLAIN else values
+
+
+_PLAIN = frozenset({"uuid", "smallint", "integer", "boolean", "timestamptz"})
+
+
+def _plain(value: uuid.UUID | int | bool | dt.datetime) -> str:
+    return value.isoformat() if isinstance(value, dt.datetime) else str(value)
