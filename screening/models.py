@@ -91,6 +91,7 @@ _KEYED_BY_ID = frozenset(
         "rosters",
         "alerts",
         "cases",
+        "licences",
     }
 )
 
@@ -423,6 +424,36 @@ class Definition(Tenant):
     body: Mapped[str]
 
 
+class Licence(Row):
+    """A district's own permission to use an instrument, as it was told: who holds it, by which agreement, how long."""
+
+    __tablename__ = "licences"
+    __table_args__ = (of_district(),)
+    instrument: Mapped[str]
+    edition: Mapped[str]
+    holder: Mapped[str]
+    terms: Mapped[str]
+    until_on: Mapped[dt.date | None]
+    recorded_by: Mapped[uuid.UUID | None]
+    recorded_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
+
+
+class Wording(Tenant):
+    """A district's licensed text of an instrument in one language; the highest revision is the one that is shown."""
+
+    __tablename__ = "wordings"
+    __table_args__ = (tenant("licences", "licence_id"),)
+    instrument: Mapped[str] = mapped_column(primary_key=True)
+    language: Mapped[str] = mapped_column(primary_key=True)
+    revision: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
+    edition: Mapped[str]
+    licence_id: Mapped[uuid.UUID]
+    body: Mapped[dict[str, Any]]
+    """stem, items by id, answers by name and code, as texts."""
+    loaded_by: Mapped[uuid.UUID | None]
+    loaded_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
+
+
 class RuleSet(Row):
     """One policy and the instruments it is used with, frozen."""
 
@@ -467,6 +498,8 @@ class RoundInstrument(Tenant):
     instrument: Mapped[str] = mapped_column(primary_key=True)
     position: Mapped[int] = mapped_column(SmallInteger)
     forms: Mapped[list[str]]
+    unreleased_reason: Mapped[str | None]
+    """Why an administrator asks it although its definition is not released."""
 
 
 class Opening(Tenant):
