@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from instruments.definition import Instrument, parse
@@ -21,18 +22,23 @@ def get(code: str, version: str | None = None) -> Instrument:
 
     Loaded once per process. Raises `UnknownInstrument`, which names the known codes or the version that is there.
     """
-    shipped = _shipped()
-    if code not in shipped:
-        raise UnknownInstrument(f"there is no instrument {code!r}; known are {', '.join(shipped)}")
-    instrument = shipped[code]
+    files = _files()
+    if code not in files:
+        raise UnknownInstrument(f"there is no instrument {code!r}; known are {', '.join(files)}")
+    instrument = _shipped(code)
     if version is not None and version != instrument.version:
         raise UnknownInstrument(f"{code} is here in version {instrument.version}, not {version!r}")
     return instrument
 
 
+def codes() -> tuple[str, ...]:
+    """The codes of all shipped instruments, without reading one."""
+    return tuple(_files())
+
+
 def all() -> tuple[Instrument, ...]:
     """Every shipped instrument, by code."""
-    return tuple(_shipped().values())
+    return tuple(_shipped(code) for code in _files())
 
 
 def load(path: Path) -> Instrument:
@@ -47,8 +53,15 @@ def parse_stored(body: str) -> Instrument:
 
 
 @lru_cache(maxsize=1)
-def _shipped() -> dict[str, Instrument]:
+def _files() -> dict[str, Traversable]:
+    """Code -> file, which is named after it."""
     folder = resources.files("instruments") / "questionnaires"
-    files = sorted((f for f in folder.iterdir() if f.name.endswith(".toml")), key=lambda f: f.name)
-    loaded = [parse(file.read_bytes(), file.name) for file in files]
-    return {instrument.code: instrument for instrument in sorted(loaded, key=lambda i: i.code)}
+    found = {file.name.removesuffix(".toml"): file for file in folder.iterdir() if file.name.endswith(".toml")}
+    return dict(sorted(found.items()))
+
+
+@cache
+def _shipped(code: str) -> Instrument:
+    # one at a time: nobody who scores a PHQ-9 waits for a hundred items of another
+    file = _files()[code]
+    return parse(file.read_bytes(), file.name)

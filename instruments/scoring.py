@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache, reduce
-from operator import add, or_
+from operator import add, and_, or_
 from typing import TypeVar
 
 import polars as pl
@@ -237,8 +237,9 @@ def _used_items(instrument: Instrument) -> tuple[Item, ...]:
     wanted = {item.id for item in instrument.scored_items}
     wanted |= {name for scale in instrument.scales for name in scale.items}
     wanted |= {critical.item for critical in instrument.critical_items}
-    for derived in instrument.derived:
-        wanted |= {name for c in derived.all_of if isinstance(c, ItemCondition) for name in c.any_of}
+    groups = [d.all_of for d in instrument.derived]
+    groups += [level.all_of for scale in instrument.scales for level in scale.levels]
+    wanted |= {name for group in groups for c in group if isinstance(c, ItemCondition) for name in c.any_of}
     for item in instrument.items:
         if item.id in wanted and item.asked_if:
             wanted |= set(item.asked_if.any_of)
@@ -285,10 +286,14 @@ class _Builder:
         found = [self._status().alias("status"), self.n_missing.alias("n_missing")]
         for scale in instrument.scales:
             found.append(self.scores[scale.id].alias(scale.id))
-            for scheme in self._here(instrument.band_schemes):
-                if scale.id in scheme.bands:
-                    name = f"{scale.id}_band" if scheme.is_primary else f"{scale.id}_band__{scheme.name}"
-                    found.append(self._band(scale, scheme).alias(name))
+            schemes = [scheme for scheme in self._here(instrument.band_schemes) if scale.id in scheme.bands]
+            for scheme in schemes:
+                band = self._band(scale, scheme)
+                if scheme.is_primary:
+                    found.append(band.alias(f"{scale.id}_band"))
+                if not scheme.is_primary or len(schemes) > 1:
+                    # among several, each has its name, the primary one too
+                    found.append(band.alias(f"{scale.id}_band__{scheme.name}"))
         for cut_off in self._here(instrument.cut_offs):
             found.append(_compare(self.scores[cut_off.scale], cut_off.op, cut_off.value).alias(cut_off.name))
         for derived in self._here(instrument.derived):
@@ -405,6 +410,8 @@ class _Builder:
 
     def _score(self, scale: Scale) -> pl.Expr:
         kind = pl.Int16 if has_whole_scores(self.instrument, scale.id) else pl.Float64
+        if scale.levels:
+            return pl.when(~self.is_out_of_range).then(self._level(scale))
         if scale.method == "linear":
             part = self.scores[scale.of[0]]
             factor, shift = (int(scale.multiply), int(scale.add)) if kind == pl.Int16 else (scale.multiply, scale.add)
@@ -425,6 +432,13 @@ class _Builder:
         # 0 stands where the table has no score; a key that lands there is masked out or has none answered.
         filled = [0 if s is None else float(s) if kind == pl.Float64 else int(s) for s in self._table(scale)]
         return pl.when(has_score & self._any_answer(scale)).then(pl.lit(pl.Series(filled, dtype=kind)).gather(key))
+
+    def _level(self, scale: Scale) -> pl.Expr:
+        cases = [
+            (reduce(and_, (_surely(self._condition(condition)) for condition in level.all_of)), level.value)
+            for level in scale.levels
+        ]
+        return _first_of([(case, pl.lit(value, pl.Int16)) for case, value in cases], pl.lit(0, pl.Int16))
 
     def _any_answer(self, scale: Scale) -> pl.Expr:
         """All blank has no score, but where blanks count 0 and nothing limits them, it is 0."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, combinations, pairwise
 
 from instruments.definition.parts import (
     CriticalItem,
     Instrument,
     Item,
+    ItemCondition,
     Problem,
     ScaleCondition,
     has_whole_scores,
@@ -87,6 +88,8 @@ def _check_references(instrument: Instrument) -> Iterator[Problem]:
         for index, name in enumerate(scale.of):
             if name not in scales:
                 yield Problem(f"scales.{scale.id}.of[{index}]", f"there is no scale {name} above this one")
+        for index, level in enumerate(scale.levels):
+            yield from _check_conditions(f"scales.{scale.id}.levels[{index}]", level.all_of, items, scales)
         scales.add(scale.id)
     if instrument.primary_scale not in scales:
         yield Problem("primary_scale", f"there is no scales.{instrument.primary_scale}")
@@ -96,6 +99,13 @@ def _check_references(instrument: Instrument) -> Iterator[Problem]:
                 yield Problem(f"layouts.{name}.items[{index}]", f"there is no item {item}")
         for item in (i.id for i in instrument.scored_items if i.id not in layout.items):
             yield Problem(f"layouts.{name}.items", f"{item} is not in it")
+        for index, item in enumerate(layout.mirrored):
+            if item not in items:
+                yield Problem(f"layouts.{name}.mirrored[{index}]", f"there is no item {item}")
+        known = {code for i in instrument.scored_items for code in i.codes}
+        for printed, code in layout.codes.items():
+            if code not in known:
+                yield Problem(f"layouts.{name}.codes.{printed}", f"no item has the code {code}")
     for index, scheme in enumerate(instrument.band_schemes):
         for name in scheme.bands:
             if name not in scales:
@@ -107,15 +117,7 @@ def _check_references(instrument: Instrument) -> Iterator[Problem]:
         if rule.scale not in scales:
             yield Problem(f"validity.{rule.name}.scale", f"there is no scale {rule.scale}")
     for derived in instrument.derived:
-        for index, condition in enumerate(derived.all_of):
-            place = f"derived.{derived.name}.all_of[{index}]"
-            if isinstance(condition, ScaleCondition):
-                if condition.scale not in scales:
-                    yield Problem(f"{place}.scale", f"there is no scale {condition.scale}")
-            else:
-                for name in condition.any_of:
-                    if name not in items:
-                        yield Problem(f"{place}.any_of", f"there is no item {name}")
+        yield from _check_conditions(f"derived.{derived.name}", derived.all_of, items, scales)
     yield from _check_item_references(instrument, items)
     for place, forms in chain(
         ((f"band_schemes[{i}]", s.forms) for i, s in enumerate(instrument.band_schemes)),
@@ -126,6 +128,19 @@ def _check_references(instrument: Instrument) -> Iterator[Problem]:
         for form in forms:
             if form not in instrument.forms:
                 yield Problem(f"{place}.forms", f"there is no forms.{form}")
+
+
+def _check_conditions(
+    place: str, conditions: Iterable[ItemCondition | ScaleCondition], items: set[str], scales: set[str]
+) -> Iterator[Problem]:
+    for index, condition in enumerate(conditions):
+        if isinstance(condition, ScaleCondition):
+            if condition.scale not in scales:
+                yield Problem(f"{place}.all_of[{index}].scale", f"there is no scale {condition.scale}")
+        else:
+            for name in condition.any_of:
+                if name not in items:
+                    yield Problem(f"{place}.all_of[{index}].any_of", f"there is no item {name}")
 
 
 def _check_item_references(instrument: Instrument, items: set[str]) -> Iterator[Problem]:

@@ -8,7 +8,7 @@ from typing import Literal, TypeVar
 
 FORM_NAMES = ("self", "youth", "parent", "teacher")
 INFORMANTS = ("student", "parent", "teacher", "staff")
-METHODS = ("sum", "mean", "count", "linear")
+METHODS = ("sum", "mean", "count", "linear", "level")
 OPERATORS = (">=", ">", "<=", "<", "==")
 VERDICTS = ("TEXT", "TEXT-NC", "STRUCTURE", "NO")
 SENSITIVITIES = ("ordinary", "sensitive")
@@ -111,6 +111,14 @@ class ScaleCondition:
 
 
 @dataclass(frozen=True, slots=True)
+class Level:
+    """A value of a level scale, taken when all its conditions surely hold and no level above it does."""
+
+    value: int
+    all_of: tuple[ItemCondition | ScaleCondition, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Item:
     """One question. `codes` maps every accepted code to its score, reversing already done.
 
@@ -162,17 +170,19 @@ class Scale:
     """One number made of items, or of other scales (`of`).
 
     sum, mean: of the item scores. count: items whose score reaches its threshold in `thresholds`. linear: `multiply`
-    times the one scale in `of`, plus `add`. A scale made of scales has no score when one of them has none.
+    times the one scale in `of`, plus `add`. A scale made of scales has no score when one of them has none. level: the
+    value of the first of `levels` that holds, else 0; it always has a value, because what is unknown does not hold.
     """
 
     id: str
     title: Mapping[str, str]
-    method: Literal["sum", "mean", "count", "linear"]
+    method: Literal["sum", "mean", "count", "linear", "level"]
     items: tuple[str, ...]
     of: tuple[str, ...]
     thresholds: Mapping[str, int]
     multiply: float
     add: float
+    levels: tuple[Level, ...]
     missing: MissingRule
     is_high_good: bool
     loinc: str | None
@@ -257,12 +267,27 @@ class ValidityRule:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """A printed edition: item ids in printed order, number 1 first; `codes` maps its printed codes to ours."""
+    """A printed edition: item ids in printed order, number 1 first; `codes` maps its printed codes to ours.
+
+    `mirrored` are items that this edition words the other way round, so that their answers run backwards. Bands that
+    were made for another wording do not hold here: then `is_banded` is false.
+    """
 
     name: str
     items: tuple[str, ...]
     codes: Mapping[int, int]
+    mirrored: tuple[str, ...]
+    is_banded: bool
     fact: Fact
+
+    def codes_of(self, item: Item) -> Mapping[int, int]:
+        """What this edition prints for the item's answers -> the item's own codes."""
+        printed = self.codes or {code: code for code in item.codes}
+        if item.id not in self.mirrored:
+            return printed
+        own = sorted(item.codes)
+        back = dict(zip(own, reversed(own), strict=True))
+        return {code: back[ours] for code, ours in printed.items() if ours in back}
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +310,7 @@ class Instrument:
     construct: str
     time_frame: str | None
     is_released: bool
+    needs_licence: bool
     loinc: str | None
     default_form: str
     primary_scale: str
@@ -319,6 +345,11 @@ class Instrument:
     def languages(self) -> tuple[str, ...]:
         """The languages whose whole wording this file carries."""
         return tuple(name for name, licence in self.licences.items() if licence.verdict == "TEXT")
+
+    @property
+    def open_facts(self) -> tuple[tuple[str, Fact], ...]:
+        """What is still to be confirmed, with its place in the file."""
+        return tuple((place, fact) for place, fact in self.facts() if fact.is_open)
 
     def item(self, item_id: str) -> Item:
         """The item of that id; KeyError when there is none."""
@@ -392,6 +423,9 @@ def has_whole_scores(instrument: Instrument, scale_id: str) -> bool:
 
 
 def _score_range(scale: Scale, scales: Mapping[str, Scale], items: Mapping[str, Item]) -> tuple[float, float]:
+    if scale.levels:
+        values = [0, *(level.value for level in scale.levels)]
+        return min(values), max(values)
     if scale.of:
         parts = [_score_range(scales[name], scales, items) for name in scale.of]
         ends = [scale.multiply * sum(part[end] for part in parts) + scale.add for end in (0, 1)]

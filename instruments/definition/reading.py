@@ -26,6 +26,7 @@ from instruments.definition.parts import (
     Item,
     ItemCondition,
     Layout,
+    Level,
     Licence,
     MissingRule,
     Option,
@@ -187,6 +188,7 @@ def instrument_of(top: Table, body: str) -> Instrument:
         construct=top.identifier("construct"),
         time_frame=top.text("time_frame", None),
         is_released=top.yes("released"),
+        needs_licence=top.yes("needs_licence", False),
         loinc=top.text("loinc", None),
         default_form=str(top.text("default_form")),
         primary_scale=str(top.text("primary_scale", "total")),
@@ -305,13 +307,19 @@ def _scale(name: str, table: Table, default: MissingRule) -> Scale:
         thresholds=_thresholds(thresholds, items),
         multiply=table.number("multiply", 1),
         add=table.number("add", 0),
+        levels=tuple(_level(row) for row in table.tables("levels")),
         missing=_missing(own) if own else default,
         is_high_good=table.yes("high_is_good", False),
         loinc=table.text("loinc", None),
         fact=table.fact(),
     )
-    if bool(scale.items) == bool(scale.of):
+    if scale.method == "level":
+        if not scale.levels or scale.items or scale.of:
+            table.note("levels", "a level scale is made of levels, and of nothing else")
+    elif bool(scale.items) == bool(scale.of):
         table.note("items", "give either items or of (other scales), one of the two")
+    elif scale.levels:
+        table.note("levels", "belong to a level scale")
     if scale.method == "linear" and len(scale.of) != 1:
         table.note("of", "a linear scale is made of exactly one scale")
     if scale.method in ("mean", "count") and scale.of:
@@ -324,6 +332,25 @@ def _scale(name: str, table: Table, default: MissingRule) -> Scale:
         table.note("multiply", "multiply and add belong to a linear scale")
     table.finish()
     return scale
+
+
+def _level(table: Table) -> Level:
+    level = Level(table.whole("value"), _conditions(table))
+    table.finish()
+    return level
+
+
+def _conditions(table: Table) -> tuple[ItemCondition | ScaleCondition, ...]:
+    conditions: list[ItemCondition | ScaleCondition] = []
+    for row in table.tables("all_of"):
+        if "scale" in row.names():
+            conditions.append(ScaleCondition(str(row.text("scale")), row.choice("op", OPERATORS), row.number("value")))
+            row.finish()
+        elif condition := _item_condition(row):
+            conditions.append(condition)
+    if not conditions:
+        table.note("all_of", "needs at least one condition")
+    return tuple(conditions)
 
 
 def _thresholds(table: Table | None, items: tuple[str, ...]) -> dict[str, int]:
@@ -356,7 +383,14 @@ def _form(name: str, table: Table) -> Form:
 
 
 def _layout(name: str, table: Table) -> Layout:
-    layout = Layout(name, table.texts("items"), table.whole_map("codes"), table.fact())
+    layout = Layout(
+        name,
+        table.texts("items"),
+        table.whole_map("codes"),
+        table.texts("mirrored", []),
+        table.yes("bands", True),
+        table.fact(),
+    )
     table.finish()
     return layout
 
@@ -409,16 +443,7 @@ def _cut_off(name: str, table: Table) -> CutOff:
 
 
 def _derived(name: str, table: Table) -> Derived:
-    conditions: list[ItemCondition | ScaleCondition] = []
-    for row in table.tables("all_of"):
-        if "scale" in row.names():
-            conditions.append(ScaleCondition(str(row.text("scale")), row.choice("op", OPERATORS), row.number("value")))
-            row.finish()
-        elif condition := _item_condition(row):
-            conditions.append(condition)
-    if not conditions:
-        table.note("all_of", "needs at least one condition")
-    derived = Derived(name, tuple(conditions), table.texts("forms", [], FORM_NAMES), table.fact())
+    derived = Derived(name, _conditions(table), table.texts("forms", [], FORM_NAMES), table.fact())
     table.finish()
     return derived
 

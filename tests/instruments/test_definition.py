@@ -104,7 +104,7 @@ def test_all_problems_are_named_at_once_each_with_its_place() -> None:
     assert found["title"] == "is missing"
     assert found["titel"] == "is not a word of this format"
     assert found["items[1].number"] == "must be a whole number, not 'two'"
-    assert found["scales.total.method"] == "must be one of sum, mean, count, linear, not 'product'"
+    assert found["scales.total.method"] == "must be one of sum, mean, count, linear, level, not 'product'"
     assert found["forms.self.min_age"] == "must be a whole number, not True"
 
 
