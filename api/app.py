@@ -1,6 +1,7 @@
 """The web application: every door under one roof, and none without its roles."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from fastapi import FastAPI
@@ -8,13 +9,16 @@ from fastapi.openapi.utils import get_openapi
 from starlette.routing import Route
 
 from api import errors, health, idempotency
-from api.deps import PUBLIC, Door, DoorRoute, Seats, problem_schema
+from api.deps import PUBLIC, Door, DoorRoute, problem_schema
+from api.seats import Seats
 from api.shell import Meters, Shell
 from api.v1 import doors
 from screening.db import Database
 from screening.settings import Settings
 
 VERSION = "1"
+SPARE_THREADS = 4
+"""For doors that take no seat: whoever asks after the service's health must not wait behind a full house."""
 
 
 def create_app(database: Database, settings: Settings) -> FastAPI:
@@ -22,7 +26,9 @@ def create_app(database: Database, settings: Settings) -> FastAPI:
     app = FastAPI(title="Student wellbeing screening", version=VERSION, docs_url=None, redoc_url=None)
     app.state.database = database
     app.state.settings = settings
-    app.state.seats = Seats(database.engine.pool.size())  # type: ignore[attr-defined]
+    n_connections = database.engine.pool.size()  # type: ignore[attr-defined]
+    app.state.seats = Seats(n_connections)
+    app.state.threads = ThreadPoolExecutor(n_connections + SPARE_THREADS, "door")
     app.state.meters = Meters()
     for door in (health.door, *doors()):
         add(app, door)

@@ -4,32 +4,35 @@ A route is made by a `Door`, which demands its roles. Before a byte of the body 
 holds one of them; the session that the handler gets sees only schools where the caller holds one.
 """
 
+import asyncio
 import base64
 import datetime as dt
-import functools
 import hashlib
 import json
 import uuid
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
-import anyio
-import anyio.from_thread
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.routing import APIRoute
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
-from starlette.concurrency import run_in_threadpool
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
-from api import auth, idempotency
-from api.errors import Forbidden, InvalidInput, PreconditionFailed, ProblemDetails, TooLarge, TooSlow
-from api.multipart import MOST_FIELD_BYTES, MOST_FILE_BYTES, SentForm
-from screening import access, db
-from screening.db import Database
-from screening.errors import NotFound, Problem, Refused, ServiceBusy
+from api import auth, bodies, idempotency
+from api.answering import ActorDep as ActorDep
+from api.answering import DatabaseDep as DatabaseDep
+from api.answering import NowDep as NowDep
+from api.answering import SessionDep as SessionDep
+from api.answering import answering
+from api.bodies import SentDep as SentDep
+from api.bodies import form_body as form_body
+from api.errors import Forbidden, InvalidInput, PreconditionFailed, ProblemDetails
+from api.multipart import MOST_FIELD_BYTES, MOST_FILE_BYTES
+from api.seats import Seats
+from screening import access
+from screening.errors import NotFound, Problem, Refused
 from screening.models import School
 
 PUBLIC: frozenset[str] = frozenset({"*"})
@@ -38,11 +41,6 @@ STAFF = access.ROLES - {"guardian", "student", "referral_partner"}
 """Everybody who works in the district."""
 CARING = frozenset({"counselor", "lead"})
 
-BODY_BYTES = 1_000_000
-PATIENCE_SECONDS = 30
-SEAT_SECONDS = 10
-KEPT_FOR_THE_QUICK = 4
-"""Seats that no file on its way in can take, so that answers come while files do."""
 Repeats = Literal["thing", "location", "again"]
 """What a repeated keyed request is answered with: the thing at its address, the address, or doing it once more."""
 
@@ -69,15 +67,17 @@ class DoorRoute(APIRoute):
         token = auth.token_of(request)
         request.state.token = token
         async with seats.taken(scope):
-            request.state.actor = await run_in_threadpool(auth.actor_of, request.app.state.database, token)
+            state = request.app.state
+            loop = asyncio.get_running_loop()
+            request.state.actor = await loop.run_in_executor(state.threads, auth.actor_of, state.database, token)
         if not request.state.actor.has(*self.roles):
             raise Forbidden("None of your roles opens this.")
         if self.is_streamed:
-            _refuse_long(request, MOST_FILE_BYTES + MOST_FIELD_BYTES)
+            bodies.refuse_long(request, MOST_FILE_BYTES + MOST_FIELD_BYTES)
         else:
-            body = await _read(request)
+            body = await bodies.read(request)
             request.state.digest = idempotency.digest_of(request, body)
-            receive = _again(body, receive)
+            receive = bodies.again(body, receive)
         async with seats.taken(scope, is_file=self.is_streamed):
             await super().handle(scope, receive, send)
 
@@ -112,7 +112,7 @@ class Door(APIRouter):
         def make(handler: _Handler) -> _Handler:
             self.add_api_route(
                 path,
-                handler,
+                answering(handler),
                 methods=[method],
                 status_code=status,
                 responses=responses,
@@ -176,170 +176,6 @@ def _described(handler: Callable[..., object], roles: frozenset[str]) -> str:
     words = (handler.__doc__ or "").strip()
     who = "anybody" if roles == PUBLIC else ", ".join(sorted(roles))
     return f"{words}\n\nRoles: {who}."
-
-
-class Seats:
-    """How many requests may work at once: as many as there are connections, so that none waits for another's.
-
-    Whoever finds no seat in time is told to come back, while those inside are served.
-    """
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-
-    @functools.cached_property
-    def _all(self) -> anyio.CapacityLimiter:
-        return anyio.CapacityLimiter(self._count)
-
-    @functools.cached_property
-    def _files(self) -> anyio.CapacityLimiter:
-        return anyio.CapacityLimiter(max(1, self._count - KEPT_FOR_THE_QUICK))
-
-    @asynccontextmanager
-    async def taken(self, scope: Scope, *, is_file: bool = False) -> AsyncIterator[None]:
-        """Holds a seat; what is asked again on behalf of a request that sits already needs none."""
-        if scope.get("state", {}).get("is_replay"):
-            yield
-            return
-        wanted = [self._files, self._all] if is_file else [self._all]
-        holder = object()
-        held: list[anyio.CapacityLimiter] = []
-        try:
-            with anyio.move_on_after(SEAT_SECONDS):
-                for limiter in wanted:
-                    await limiter.acquire_on_behalf_of(holder)
-                    held.append(limiter)
-            if len(held) < len(wanted):
-                raise ServiceBusy("Too much is asked at once. Try again shortly.")
-            yield
-        finally:
-            for limiter in held:
-                limiter.release_on_behalf_of(holder)
-
-
-# -- bodies ---------------------------------------------------------------------------------------------
-
-
-def _refuse_long(request: Request, limit: int) -> None:
-    if "content-encoding" in request.headers:
-        raise InvalidInput("Send the body as it is, without a content encoding.", code="content_encoding")
-    length = request.headers.get("content-length", "0")
-    if not length.isdigit() or int(length[:19]) > limit:
-        raise TooLarge(f"At most {limit // 1_000_000} MB are taken here.")
-
-
-async def _next(receive: Receive) -> Message:
-    with anyio.move_on_after(PATIENCE_SECONDS):
-        return await receive()
-    raise TooSlow(f"Nothing came for {PATIENCE_SECONDS} seconds. Send it again.")
-
-
-async def _read(request: Request) -> bytes:
-    _refuse_long(request, BODY_BYTES)
-    body, is_more = bytearray(), True
-    while is_more:
-        message = await _next(request.receive)
-        if message["type"] == "http.disconnect":
-            raise TooSlow("The connection ended before the body did.")
-        body += message.get("body", b"")
-        is_more = message.get("more_body", False)
-        if len(body) > BODY_BYTES:
-            raise TooLarge(f"At most {BODY_BYTES // 1_000_000} MB are taken here.")
-    return bytes(body)
-
-
-def _again(body: bytes, receive: Receive) -> Receive:
-    """The body that was read, for whoever reads next; then whatever the connection says."""
-    is_given = False
-
-    async def given() -> Message:
-        nonlocal is_given
-        if is_given:
-            return await receive()
-        is_given = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return given
-
-
-def _sent_form(request: Request) -> Callable[..., SentForm]:
-    """A form with a file, read by the handler's own thread while it comes."""
-    is_more = True
-
-    def chunks() -> bytes:
-        nonlocal is_more
-        while is_more:
-            message: Message = anyio.from_thread.run(_next, request.receive)
-            if message["type"] == "http.disconnect":
-                raise TooSlow("The connection ended before the file did.")
-            is_more = message.get("more_body", False)
-            if message.get("body"):
-                return bytes(message["body"])
-        return b""
-
-    def read(*fields: str) -> SentForm:
-        form = SentForm(request.headers.get("content-type", ""), chunks, fields=frozenset(fields))
-        request.state.form = form
-        return form
-
-    return read
-
-
-SentDep = Annotated[Callable[..., SentForm], Depends(_sent_form)]
-
-
-def form_body(**fields: str) -> dict[str, Any]:
-    """How OpenAPI tells of a form with a file: the fields with what they are for, and the file last."""
-    properties: dict[str, Any] = {name: {"type": "string", "description": words} for name, words in fields.items()}
-    properties["file"] = {"type": "string", "format": "binary", "description": "The last part of the form."}
-    schema = {"type": "object", "properties": properties, "required": ["file"], "additionalProperties": False}
-    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
-
-
-# -- who, and in which transaction ----------------------------------------------------------------------
-
-
-def _actor(request: Request) -> access.Actor:
-    actor: access.Actor = request.state.actor
-    return actor
-
-
-def _session(request: Request, response: Response) -> Iterator[Session]:
-    """One transaction for the request: committed before the answer is sent, rolled back if anything fails."""
-    by, door, database = _actor(request), _door(request), _database(request)
-    with database.unit(by.scope_as(door.roles)) as session:
-        key = idempotency.key_of(request) if request.method == "POST" else None
-        once = idempotency.once(session, by, key) if key is not None else None
-        if once is not None and not door.is_streamed:
-            once.begin(request.state.digest)
-        yield session
-        if once is not None:
-            if door.is_streamed:
-                request.state.digest = idempotency.digest_of(request, request.state.form.digest)
-            location = "" if door.repeats == "again" else response.headers["location"]
-            once.finish(request.state.digest, response.status_code or door.status_code or 200, location)
-
-
-def _door(request: Request) -> DoorRoute:
-    door = request.scope["route"]
-    if not isinstance(door, DoorRoute):
-        raise TypeError("a session is opened at a door")
-    return door
-
-
-def _database(request: Request) -> Database:
-    database: Database = request.app.state.database
-    return database
-
-
-def _now(session: "SessionDep") -> dt.datetime:
-    return db.now(session)
-
-
-ActorDep = Annotated[access.Actor, Depends(_actor)]
-SessionDep = Annotated[Session, Depends(_session, scope="function")]
-NowDep = Annotated[dt.datetime, Depends(_now, scope="function")]
-DatabaseDep = Annotated[Database, Depends(_database)]
 
 
 # -- what is written in requests ------------------------------------------------------------------------
@@ -434,13 +270,7 @@ def school_codes(session: Session) -> dict[uuid.UUID, str]:
 class Page:
     """A page of a list by keyset: where to begin, how much, and the link to what follows."""
 
-    def __init__(
-        self,
-        request: Request,
-        response: Response,
-        limit: Annotated[int, Query(ge=1, le=200)] = 50,
-        after: Annotated[str | None, Query(max_length=400, description="From the link to the next page.")] = None,
-    ) -> None:
+    def __init__(self, request: Request, response: Response, limit: int, after: str | None) -> None:
         self.limit = limit
         self._request, self._response = request, response
         self._after = after
@@ -472,7 +302,16 @@ class Page:
         return rows[: self.limit]
 
 
-PageDep = Annotated[Page, Depends()]
+async def _page(
+    request: Request,
+    response: Response,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    after: Annotated[str | None, Query(max_length=400, description="From the link to the next page.")] = None,
+) -> Page:
+    return Page(request, response, limit, after)
+
+
+PageDep = Annotated[Page, Depends(_page)]
 
 
 def moment(text: str) -> dt.datetime:

@@ -1,8 +1,9 @@
 """Who acts, and whose students they may see: Actor, Scope, and the one place where row security's scope is set."""
 
+import datetime as dt
 import uuid
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -55,6 +56,18 @@ class Actor:
     district_id: uuid.UUID
     staff_id: uuid.UUID | None = None
     roles: tuple[RoleAt, ...] = ()
+    session_id: uuid.UUID | None = None
+    """The session in which it is done; None for the bearer of a token."""
+    proved_at: dt.datetime | None = None
+    """When the second factor was last shown in that session."""
+    own: Mapping[str, uuid.UUID] = field(default_factory=dict, hash=False)
+    """Of a student or a guardian: the only ids they may name, by the name of the path's parameter."""
+    purpose: str = "everything"
+    """What a token was made for: everything, reading, or sending files."""
+
+    def may_name(self, parameter: str, value: str) -> bool:
+        """Whether this id in an address is theirs to name; the staff may name any, and see what their scope shows."""
+        return not self.own or str(self.own.get(parameter)) == value.lower()
 
     def has(self, *roles: str, school_id: uuid.UUID | None = None) -> bool:
         """Whether one of these roles is held, at that school or in the whole district."""
@@ -95,13 +108,15 @@ def system(district_id: uuid.UUID) -> Actor:
 def enter(session: Session, scope: Scope) -> None:
     """Sets the scope that row security tests, for this transaction only. The one place where it is set."""
     schools = "*" if scope.schools is None else "{" + ",".join(sorted(str(s) for s in scope.schools)) + "}"
-    session.execute(
+    entered = session.execute(
         text(
-            "select set_config('screening.district', :district, true), set_config('screening.schools', :schools, true)"
+            "select set_config('screening.district', :district, true), set_config('screening.schools', :schools, true),"
+            " now()"
         ),
         {"district": str(scope.district_id), "schools": schools},
-    )
+    ).one()
     session.info["scope"] = scope
+    session.info["now"] = entered[2]
 
 
 def scope_of(session: Session) -> Scope:

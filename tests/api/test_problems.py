@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy.exc import OperationalError
 
-from api import deps, errors
+from api import errors, seats
 from api.app import add, create_app
 from api.deps import PUBLIC, Door
 from api.health import Alive
@@ -176,7 +176,7 @@ def test_ready_says_so_and_a_missing_database_is_named(client: TestClient, datab
 
 
 def test_no_seat_in_time_is_told_at_once(cast: Cast, database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deps, "SEAT_SECONDS", 0.05)
+    monkeypatch.setattr(seats, "SEAT_SECONDS", 0.05)
     app = create_app(database, settings())
     with TestClient(app) as client:
         an = caller(client, database, cast.an)

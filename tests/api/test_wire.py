@@ -10,7 +10,7 @@ import pytest
 import uvicorn
 from sqlalchemy import text
 
-from api import deps
+from api import bodies
 from api.app import create_app
 from screening.db import Database
 from tests.cast import Cast
@@ -76,7 +76,7 @@ def kept(cast: Cast) -> int:
 def test_a_body_that_does_not_come_is_cut_off(
     cast: Cast, port: int, uploads: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deps, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(bodies, "PATIENCE_SECONDS", 0.2)
     token = token_for(cast.database, cast.school_admin_a)
     for request in (
         head("POST", uploads, token, FORM, "Content-Length: 5000") + PART,
