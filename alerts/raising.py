@@ -8,6 +8,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import text
@@ -19,6 +20,7 @@ from screening.inserting import as_array
 from screening.policy import Policy
 from screening.results import Revisions, Signal
 from screening.school_days import Calendar
+from screening.statements import Statement
 
 SWEEP_REACH = dt.timedelta(days=2)
 
@@ -80,18 +82,19 @@ def weigh(session: Session, revisions: Revisions, *, now: dt.datetime, policy: P
 
     A historical round's revisions are weighed and ring nobody: its reds are a list for the lead.
     """
-    session.execute(
-        text(  # the relation is one of our own two texts
-            "insert into weighings (district_id, round_id, student_id, revision, school_id, tier, weighed_at)"  # noqa: S608
-            " select :district, :round, r.student_id, r.revision, r.school_id, r.tier, :now"
-            f" from {revisions.relation} r"
-            " on conflict do nothing"
-        ),
-        revisions.parameters | {"now": now},
-    )
+    _weighing_of(revisions.relation).run(session, revisions.parameters | {"now": now})
     if revisions.is_historical:
         return []
     return raise_alerts(session, _signals(revisions, policy), now=now, policy=policy)
+
+
+@lru_cache
+def _weighing_of(relation: str) -> Statement:
+    return Statement(  # the relation is one of our own two texts
+        "insert into weighings (district_id, round_id, student_id, revision, school_id, tier, weighed_at)"  # noqa: S608
+        f" select :district, :round, r.student_id, r.revision, r.school_id, r.tier, :now from {relation} r"
+        " on conflict do nothing"
+    )
 
 
 def weigh_load(

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable
 from typing import Annotated, Any
 
-import anyio
 from fastapi import Depends, Request
 from starlette.types import Message, Receive
 
@@ -54,9 +53,11 @@ def again(body: bytes, receive: Receive) -> Receive:
 
 
 async def _next(receive: Receive) -> Message:
-    with anyio.move_on_after(PATIENCE_SECONDS):
-        return await receive()
-    raise TooSlow(f"Nothing came for {PATIENCE_SECONDS} seconds. Send it again.")
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            return await receive()
+    except TimeoutError:
+        raise TooSlow(f"Nothing came for {PATIENCE_SECONDS} seconds. Send it again.") from None
 
 
 async def _sent_form(request: Request) -> Callable[..., SentForm]:

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 import polars as pl
 
+from instruments import alike
 from instruments.definition import (
     Band,
     BandScheme,
@@ -68,22 +69,35 @@ def score(answers: pl.DataFrame, instrument: Instrument, form: str | None = None
 
 
 def score_one(answers: Mapping[str, int | None], instrument: Instrument, form: str | None = None) -> dict[str, object]:
-    """Scores one form, by the same path as `score`.
+    """Scores one form, by the same path as `score`; what it said of a form that scores alike is remembered.
 
     `answers` maps item id to code; an id that is absent or None is a blank. Returns the columns of `score` by name,
     status and bands as text. Raises ValueError for an unknown item or an answer that is no whole number.
     """
-    plan = _plan(instrument, instrument.form_name(form))
-    known = {item.id for item in instrument.items}
-    unknown = [name for name in answers if name not in known]
+    name = instrument.form_name(form)
+    ids = _item_ids(instrument)
+    unknown = [item_id for item_id in answers if item_id not in ids]
     if unknown:
         raise ValueError(f"{instrument.code} has no item {', '.join(map(str, unknown))}")
     wrong = [name for name, code in answers.items() if code is not None and type(code) is not int]
     if wrong:
         raise ValueError(f"not a whole number: {', '.join(f'{name}={answers[name]!r}' for name in wrong)}")
-    places = {name: _place_of_one(answers.get(name), first) for name, first in plan.items.items()}
+    whole = alike.stand_in([answers.get(item_id) for item_id in ids], instrument)
+    return dict(_scored(whole, instrument, name))
+
+
+@lru_cache(maxsize=10_000)
+def _scored(answers: tuple[int | None, ...], instrument: Instrument, form: str) -> Mapping[str, object]:
+    plan = _plan(instrument, form)
+    codes = dict(zip(_item_ids(instrument), answers, strict=True))
+    places = {name: _place_of_one(codes[name], first) for name, first in plan.items.items()}
     row = pl.DataFrame([list(places.values())], schema=dict.fromkeys(places, pl.UInt16), orient="row")
     return _run(row, plan).row(0, named=True)
+
+
+@lru_cache(maxsize=512)
+def _item_ids(instrument: Instrument) -> Mapping[str, None]:
+    return dict.fromkeys(item.id for item in instrument.items)
 
 
 def expressions(
@@ -460,19 +474,25 @@ class _Builder:
         return _first_of(cases, pl.lit(bands[0].name, kind))
 
     def _status(self) -> pl.Expr:
-        primary = self.instrument.scale(self.instrument.primary_scale)
+        instrument = self.instrument
+        primary = instrument.scale(instrument.primary_scale)
         leaves = list(self._leaves(primary))
         limits = [s.missing.limit for s in leaves if s.missing.kind == "blank_as_zero" and s.missing.limit]
         tolerant = {s.missing.kind for s in leaves} - {"none"}
         cases = [(self.is_out_of_range, "out_of_range")]
         if limits:
             cases.append((self.n_missing >= min(limits), "invalid"))
-        for rule in self.instrument.validity_rules:
+        for rule in instrument.validity_rules:
             if rule.verdict == "invalid":
                 cases.append((_compare(self.scores[rule.scale], rule.op, rule.value), "invalid"))
         cases.append((self.scores[primary.id].is_null(), "not_scorable"))
         if tolerant:
-            has_blank = self._key(item for leaf in leaves for item in leaf.items) >= self.width
+            covered = {item for leaf in leaves for item in leaf.items}
+            has_blank = self._key(covered) >= self.width
+            for scale in instrument.scales:
+                # a scale beside the primary one (a strength, say) whose number was made up from fewer answers
+                if scale.missing.kind in tolerant and not covered.issuperset(scale.items):
+                    has_blank |= self.scores[scale.id].is_not_null() & (self.scale_keys[scale.id] >= self.width)
             cases.append((has_blank, "scored_blanks_as_0" if tolerant == {"blank_as_zero"} else "prorated"))
         return _first_of([(case, pl.lit(word, STATUS)) for case, word in cases], pl.lit("scored", STATUS))
 
@@ -511,8 +531,12 @@ class _Builder:
     def _critical_blank(self, criticals: list[CriticalItem], n_answered: pl.Expr) -> pl.Expr:
         if not criticals:
             return pl.lit(False)
-        names = dict.fromkeys(critical.item for critical in criticals)
-        blank = (self._is_blank(self.instrument.item(name)) for name in names)
+        items = [self.instrument.item(name) for name in dict.fromkeys(critical.item for critical in criticals)]
+        blank = [self._is_blank(item) for item in items if item.is_scored]
+        further = [self.shared.item(item).is_null() for item in items if not item.is_scored]
+        if further:
+            # questions that not every edition prints: on the sheet when one of them is answered
+            blank.append(reduce(or_, further) & ~reduce(and_, further))
         return reduce(or_, blank) & (n_answered >= 1)
 
 

@@ -5,10 +5,10 @@ import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from screening.errors import NotFound
+from screening.statements import Statement
 
 ROLES = frozenset(
     {
@@ -108,15 +108,15 @@ def system(district_id: uuid.UUID) -> Actor:
 def enter(session: Session, scope: Scope) -> None:
     """Sets the scope that row security tests, for this transaction only. The one place where it is set."""
     schools = "*" if scope.schools is None else "{" + ",".join(sorted(str(s) for s in scope.schools)) + "}"
-    entered = session.execute(
-        text(
-            "select set_config('screening.district', :district, true), set_config('screening.schools', :schools, true),"
-            " now()"
-        ),
-        {"district": str(scope.district_id), "schools": schools},
-    ).one()
+    entered = _ENTER.run(session, {"district": str(scope.district_id), "schools": schools}).fetchone()
     session.info["scope"] = scope
-    session.info["now"] = entered[2]
+    session.info["now"] = entered["now"] if entered else None
+
+
+_ENTER = Statement(
+    "select set_config('screening.district', :district, true), set_config('screening.schools', :schools, true),"
+    " now() as now"
+)
 
 
 def scope_of(session: Session) -> Scope:

@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import RowMapping, text
 from sqlalchemy.orm import Session
 
 from instruments import scoring
 from screening import access, audit, results, rounds, tiers
 from screening.errors import Conflict, HouseError, InvalidUpload, NotFound, Problem, Refused
 from screening.results import Revision, Revisions, Signal
+from screening.statements import Statement
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def submit(
 class _Place:
     """An assignment with all that handing in depends on, read in one statement."""
 
-    row: RowMapping
+    row: Mapping[str, Any]
     rules: rounds.RoundRules
     forms: Mapping[str, str]
     """Instrument code -> the form that this informant fills in."""
@@ -164,8 +164,8 @@ def _place(session: Session, assignment_id: uuid.UUID, now: dt.datetime) -> _Pla
     """Locks the assignment and reads it then, so that of a double click, or of two pages saved at the same moment,
     the second finds what the first did: a lock in the same statement would come after its snapshot."""
     about = {"district": access.scope_of(session).district_id, "assignment": assignment_id}
-    session.execute(_LOCK_PLACE, about)
-    row = session.execute(_READ_PLACE, about | {"now": now}).mappings().one_or_none()
+    _LOCK_PLACE.run(session, about)
+    row = _READ_PLACE.run(session, about | {"now": now}).fetchone()
     if row is None:
         raise NotFound("There is no such assignment.")
     rules = rounds.rules_of(session, row["round_id"])
@@ -185,8 +185,8 @@ def _must_be_open(place: _Place, pages: Mapping[str, Answers]) -> None:
         raise NotKeptNow(words, code="round_not_open", place=place, pages=pages)
 
 
-_LOCK_PLACE = text("select from assignments where district_id = :district and id = :assignment for no key update")
-_READ_PLACE = text(
+_LOCK_PLACE = Statement("select from assignments where district_id = :district and id = :assignment for no key update")
+_READ_PLACE = Statement(
     "select a.round_id, a.student_id, a.informant, a.id, s.school_id,"
     " cast(extract(year from age(o.opens_at, s.born_month + interval '1 month')) as smallint) as age,"
     " cast(extract(year from age(cast(:now as timestamptz), s.born_month + interval '1 month')) as smallint)"
@@ -285,13 +285,8 @@ def _critical_answers(place: _Place, code: str, page: Answers) -> dict[str, int]
 def _keep_drafts(session: Session, place: _Place, pages: Mapping[str, Answers], now: dt.datetime) -> None:
     for code, whole in place.with_drafts(pages).items():
         if code in pages:
-            session.execute(
-                text(
-                    "insert into drafts (district_id, assignment_id, instrument, school_id, answers, saved_at)"
-                    " values (:district, :assignment, :instrument, :school, :answers, :now)"
-                    " on conflict (district_id, assignment_id, instrument)"
-                    " do update set answers = excluded.answers, saved_at = excluded.saved_at"
-                ),
+            _KEEP_DRAFT.run(
+                session,
                 _owner(session, place)
                 | {
                     "instrument": code,
@@ -304,14 +299,22 @@ def _keep_drafts(session: Session, place: _Place, pages: Mapping[str, Answers], 
 def _keep_safety_answers(session: Session, place: _Place, pages: Mapping[str, Answers], now: dt.datetime) -> None:
     for code, page in pages.items():
         for item, answer in _critical_answers(place, code, page).items():
-            session.execute(
-                text(
-                    "insert into safety_answers (district_id, assignment_id, item, answer, school_id, instrument,"
-                    " answered_at) values (:district, :assignment, :item, :answer, :school, :instrument, :now)"
-                    " on conflict do nothing"
-                ),
+            _KEEP_SAFETY_ANSWER.run(
+                session,
                 _owner(session, place) | {"instrument": code, "item": item, "answer": answer, "now": now},
             )
+
+
+_KEEP_DRAFT = Statement(
+    "insert into drafts (district_id, assignment_id, instrument, school_id, answers, saved_at)"
+    " values (:district, :assignment, :instrument, :school, :answers, :now)"
+    " on conflict (district_id, assignment_id, instrument)"
+    " do update set answers = excluded.answers, saved_at = excluded.saved_at"
+)
+_KEEP_SAFETY_ANSWER = Statement(
+    "insert into safety_answers (district_id, assignment_id, item, answer, school_id, instrument, answered_at)"
+    " values (:district, :assignment, :item, :answer, :school, :instrument, :now) on conflict do nothing"
+)
 
 
 def _owner(session: Session, place: _Place) -> dict[str, Any]:
@@ -381,18 +384,18 @@ def _append(session: Session, place: _Place, new: Sequence[_Form], by: access.Ac
         "round": place.round_id,
         "student": place.student_id,
         "revision": revision + 1,
+        "school": place.row["school_id"],
+        "tier": verdict.tier,
     }
-    session.execute(
-        _APPEND,
+    _APPEND.run(
+        session,
         parameters
         | _columns(place, new)
         | {
-            "school": place.row["school_id"],
             "by": by.person,
             "now": now,
             "rules": place.rules.rule_set_id,
             "assignment": place.row["id"],
-            "tier": verdict.tier,
             "validity": verdict.validity,
             "reasons": list(verdict.reasons),
             "forms": sorted(form.label for form in forms),
@@ -404,7 +407,7 @@ def _append(session: Session, place: _Place, new: Sequence[_Form], by: access.Ac
     return Revisions(
         round_id=place.round_id,
         is_historical=False,
-        relation=results.ONE_STORED,
+        relation=results.ONE_NEW,
         parameters=parameters,
         with_reasons=(
             Revision(
@@ -447,7 +450,7 @@ def _array_text(values: Sequence[object]) -> str:
     return "{" + ",".join("NULL" if value is None else str(value) for value in values) + "}"
 
 
-_APPEND = text(
+_APPEND = Statement(
     "with filled_in as (insert into administrations (district_id, round_id, student_id, informant, instrument, attempt,"
     "  revision, school_id, answers, status, missing_count, scores, recorded_by, recorded_at)"
     " select a.district_id, a.round_id, a.student_id, a.informant, n.instrument, 1, 1, :school,"

@@ -4,15 +4,18 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import insert, text
+from psycopg.types.json import Jsonb
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from screening import access
-from screening.models import AuditEntry
+from screening.db import Database
+from screening.statements import Statement
 
 ACTIONS = frozenset(
     {
         "account.created",
+        "account.disabled",
         "alert.acknowledged",
         "alert.escalated",
         "alert.identified",
@@ -31,19 +34,26 @@ ACTIONS = frozenset(
         "case.opened",
         "case.raised",
         "case.read",
+        "code.entered",
+        "code.issued",
         "concern.raised",
         "consent.recorded",
         "coverage.read",
         "coverage.released",
         "delivery.refused",
         "district.created",
+        "door.refused",
         "file.erased",
         "follow_up.done",
         "follow_up.missed",
         "follow_up.overdue",
         "follow_up.planned",
         "interview.written",
+        "invitation.accepted",
+        "invitation.issued",
+        "password.changed",
         "queue.read",
+        "recovery_codes.issued",
         "result.appended",
         "result.read",
         "role.granted",
@@ -56,6 +66,14 @@ ACTIONS = frozenset(
         "round.opened",
         "round.reds_read",
         "school.created",
+        "second_factor.added",
+        "second_factor.failed",
+        "second_factor.proved",
+        "second_factor.reset",
+        "session.begun",
+        "session.ended",
+        "sign_in.failed",
+        "sign_in.linked",
         "student.exempted",
         "student.named",
         "token.issued",
@@ -66,6 +84,9 @@ ACTIONS = frozenset(
         "upload.refused",
     }
 )
+
+NOWHERE = uuid.UUID(int=0)
+"""Stands for the district where none is known: an address that nobody has was tried."""
 
 
 def record_many(
@@ -100,18 +121,45 @@ def record(
     counts, never names, answers or free text.
     """
     _must_be_known(action)
-    session.execute(
-        insert(AuditEntry.__table__),  # type: ignore[arg-type]
+    _RECORD.run(
+        session,
         {
-            "district_id": access.scope_of(session).district_id,
-            "actor_id": by.account_id,
+            "district": access.scope_of(session).district_id,
+            "actor": by.account_id,
             "role": by.leading_role,
             "action": action,
             "subject": subject,
             "subject_id": str(subject_id),
-            "detail": detail,
+            "detail": Jsonb(detail),
         },
     )
+
+
+_RECORD = Statement(
+    "insert into audit_entries (district_id, actor_id, role, action, subject, subject_id, detail)"
+    " values (:district, :actor, :role, :action, :subject, :subject_id, :detail)"
+)
+
+
+def security_event(
+    database: Database,
+    action: str,
+    subject: str,
+    subject_id: uuid.UUID | str,
+    *,
+    district_id: uuid.UUID | None,
+    account_id: uuid.UUID | None = None,
+    role: str = "none",
+    **detail: Any,
+) -> None:
+    """Adds a line in a unit of its own, for what is refused: the refusal rolls the request's unit back.
+
+    Without a district, because nobody knows whose it was, the line stands under NOWHERE.
+    """
+    where = district_id or NOWHERE
+    by = access.Actor(account_id, where, roles=(access.RoleAt(role),))
+    with database.unit(access.Scope(where, frozenset())) as session:
+        record(session, by, action, subject, subject_id, **detail)
 
 
 def _must_be_known(action: str) -> None:

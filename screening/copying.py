@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import polars as pl
 from sqlalchemy.orm import Session
 
-from screening.db import psycopg_connection
+from screening.statements import driver_of
 
 _COPY_PIECE = 1 << 18
 
@@ -14,7 +14,7 @@ _COPY_PIECE = 1 << 18
 def copy_in(session: Session, table: str, frame: pl.DataFrame) -> None:
     """Writes a frame into a temporary table with the same columns in the same order."""
     columns = ", ".join(frame.columns)
-    connection = psycopg_connection(session)
+    connection = driver_of(session)
     content = frame.write_csv(include_header=False, null_value="", quote_style="necessary").encode()
     with (
         connection.cursor() as cursor,
@@ -28,7 +28,7 @@ def copy_out(
     session: Session, query: str, parameters: Sequence[object], schema: dict[str, type[pl.DataType]]
 ) -> pl.DataFrame:
     """What a query yields, as a frame of this schema."""
-    connection = psycopg_connection(session)
+    connection = driver_of(session)
     buffer = io.BytesIO()
     with (
         connection.cursor() as cursor,

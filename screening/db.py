@@ -58,14 +58,6 @@ def now(session: Session) -> dt.datetime:
     return known or session.execute(text("select now()")).scalar_one()
 
 
-def psycopg_connection(session: Session) -> psycopg.Connection[tuple[object, ...]]:
-    """The driver's connection inside the session's own transaction, for COPY and for hot statements."""
-    connection = session.connection().connection.driver_connection
-    if not isinstance(connection, psycopg.Connection):
-        raise TypeError("the session does not stand on psycopg")
-    return connection
-
-
 def lock(session: Session, what: str) -> None:
     """Held until the transaction ends: those who do the same thing do it one after the other."""
     session.execute(text("select pg_advisory_xact_lock(hashtextextended(:what, 0))"), {"what": what})

@@ -119,6 +119,13 @@ ONE_STORED = (
 )
 
 
+ONE_NEW = (
+    "(select cast(:student as uuid) as student_id, cast(:revision as smallint) as revision,"
+    " cast(:school as uuid) as school_id, cast(:tier as smallint) as tier)"
+)
+"""What was appended a moment ago, without reading it back."""
+
+
 def latest_attempt(forms: Sequence[str]) -> int:
     """The highest attempt among the forms that a result names; 0 for none."""
     return max((int(form.split("/")[2]) for form in forms), default=0)
