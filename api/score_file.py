@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from instruments import scoring
-from instruments.definition import Instrument, Item
+from instruments.definition import Instrument, Item, Layout
 from screening.errors import InvalidUpload, Problem
 from screening.reading import cells, columns
 from screening.reading.files import Batch, File, HeadRow, Sheet, open_file
@@ -49,18 +49,18 @@ def score(
     InvalidUpload for a file that cannot be read or lacks a scored item, ValueError for an unknown form or layout.
     """
     name = instrument.form_name(form)
-    items = _items(instrument, layout)
-    codes = instrument.layouts[layout].codes if layout is not None else {}
+    edition = None if layout is None else _edition(instrument, layout)
     file = open_file(data, LIMITS)
-    sheet, header, places = _table(file, instrument, items, column_map or {}, scoring.item_columns(instrument, name))
+    sheet, header, places = _table(file, instrument, _items(instrument, edition), column_map or {})
     names = _unique([columns.shown(cell) or f"column_{n}" for n, cell in enumerate(header.cells, start=1)])
     frames: list[pl.DataFrame] = []
     problems: list[Problem] = []
     for batch in sheet.batches(header):
-        answers, found = _answers(batch, instrument, places, codes, names)
+        answers, found = _answers(batch, instrument, places, edition, names)
         problems += [replace(problem, sheet=sheet.name) for problem in found]
         kept = batch.cells.select(pl.nth(n).replace("", None).alias(name) for n, name in enumerate(names))
-        frames.append(_beside(kept, _outputs(scoring.score(answers, instrument, name), instrument), instrument))
+        scored = _outputs(scoring.score(answers, instrument, name), instrument)
+        frames.append(_beside(kept, _unbanded(scored) if edition and not edition.is_banded else scored, instrument))
         on_progress(batch.cells.height)
     if not frames:
         raise _unusable("no_rows", "There is no row below the header.")
@@ -93,30 +93,38 @@ def write(rows: pl.DataFrame, path: Path | None) -> bytes | None:
 # -- the header -----------------------------------------------------------------------------------------
 
 
-def _items(instrument: Instrument, layout: str | None) -> dict[int, Item]:
+def _edition(instrument: Instrument, name: str) -> Layout:
+    """The layout of that name; case and separators do not count."""
+    known = {_plain(each): layout for each, layout in instrument.layouts.items()}
+    if _plain(name) not in known:
+        listed = ", ".join(instrument.layouts) or "none"
+        raise ValueError(f"{instrument.code} has no layout {name!r}; known: {listed}")
+    return known[_plain(name)]
+
+
+def _plain(name: str) -> str:
+    return "".join(letter for letter in name.casefold() if letter.isalnum())
+
+
+def _items(instrument: Instrument, edition: Layout | None) -> dict[int, Item]:
     """Printed number -> item."""
-    if layout is None:
+    if edition is None:
         return {item.number: item for item in instrument.items}
-    if layout not in instrument.layouts:
-        known = ", ".join(instrument.layouts) or "none"
-        raise ValueError(f"{instrument.code} has no layout {layout!r}; known: {known}")
-    return {n: instrument.item(item) for n, item in enumerate(instrument.layouts[layout].items, start=1)}
+    return {n: instrument.item(item) for n, item in enumerate(edition.items, start=1)}
 
 
 def _table(
-    file: File, instrument: Instrument, items: Mapping[int, Item], column_map: Mapping[str, str], needed: Sequence[str]
+    file: File, instrument: Instrument, items: Mapping[int, Item], column_map: Mapping[str, str]
 ) -> tuple[Sheet, HeadRow, dict[str, int]]:
     """The first sheet and row that name items, and where each item stands in it."""
-    by_key = {columns.item_key(f"{instrument.code}_{number}"): item.id for number, item in items.items()}
+    by_key = {_item_key(instrument, number): item.id for number, item in items.items()}
 
     def by_name(name: str) -> str | None:
         return by_key.get(columns.item_key(name) or "")
 
     def by_number(name: str) -> str | None:
-        plain = cells.narrowed(name)
-        if plain.isascii() and plain.isdigit() and len(plain) < 4:
-            return items[int(plain)].id if int(plain) in items else None
-        return by_name(name)
+        number = _bare_number(name)
+        return by_name(name) if number is None else items[number].id if number in items else None
 
     for sheet in file.sheets:
         for position, head in enumerate(sheet.head):
@@ -124,14 +132,39 @@ def _table(
             layout = columns.lay_out(head.cells, column_map, by_name if position else by_number)
             if not layout.places and not layout.twice:
                 continue
-            problems = [*layout.map_problems, *layout.twice.values()]
-            lacking = [item for item in needed if item not in layout.places and item not in layout.twice]
+            is_numbered = any(_bare_number(layout.names[place]) is not None for place in layout.places.values())
+            others = [name for name in layout.ignored if is_numbered or _bare_number(name) is None]
+            problems = [*layout.map_problems, *layout.twice.values(), *_strangers(instrument, items, others)]
+            there = layout.places.keys() | layout.twice.keys()
+            lacking = [item.id for item in items.values() if item.is_scored and item.id not in there]
             if lacking:
                 problems.append(Problem("items_missing", f"No column holds {', '.join(lacking)}; name or map them."))
             if problems:
                 raise InvalidUpload(problems[0].message, problems=problems)
             return sheet, head, dict(layout.places)
-    raise _unusable("no_item_columns", f"No column holds an item of {instrument.code}; call them like {needed[0]}.")
+    example = instrument.items[0].id
+    raise _unusable("no_item_columns", f"No column holds an item of {instrument.code}; call them like {example}.")
+
+
+def _item_key(instrument: Instrument, number: int) -> str:
+    return columns.item_key(f"{instrument.code}_{number}") or ""
+
+
+def _bare_number(name: str) -> int | None:
+    plain = cells.narrowed(name)
+    return int(plain) if plain.isascii() and plain.isdigit() and len(plain) < 4 else None
+
+
+def _strangers(instrument: Instrument, items: Mapping[int, Item], ignored: Sequence[str]) -> Iterator[Problem]:
+    """Columns that call themselves items of this instrument and are none: then this is another edition."""
+    for name in ignored:
+        number = _bare_number(name)
+        if number is None and (key := columns.item_key(name)):
+            words, _, digits = key.partition("|")
+            number = int(digits) if key == _item_key(instrument, int(digits)) and words else None
+        if number is not None and number not in items:
+            message = f"{instrument.code} has no item {number}, only 1 to {max(items)}; is this another edition?"
+            yield Problem("unknown_item", message, column=name)
 
 
 def _unique(names: Sequence[str]) -> list[str]:
@@ -147,7 +180,7 @@ def _unique(names: Sequence[str]) -> list[str]:
 
 
 def _answers(
-    batch: Batch, instrument: Instrument, places: Mapping[str, int], codes: Mapping[int, int], names: Sequence[str]
+    batch: Batch, instrument: Instrument, places: Mapping[str, int], edition: Layout | None, names: Sequence[str]
 ) -> tuple[pl.DataFrame, list[Problem]]:
     """The items as codes, in which a cell that cannot be read makes its row out of range; and each such cell."""
     problems = [Problem(code, words, row=batch.rows[at]) for at, code, words in batch.faults]
@@ -156,7 +189,8 @@ def _answers(
     for item_id, place in places.items():
         item = instrument.item(item_id)
         what = f"{instrument.code} item {item.number}"
-        # a layout's codes are the printed ones: which cell is right is told by them
+        # an edition's codes are the printed ones: which cell is right is told by them
+        codes = edition.codes_of(item) if edition else {}
         read = cells.answers(batch.cells[str(place)], batch.rows, codes or item.codes, what, pl.Int16())
         values = read.values if not codes else read.values.replace_strict(codes, default=None, return_dtype=pl.Int16())
         bad = broken if read.bad is None else broken | read.bad
@@ -184,6 +218,11 @@ def _outputs(scored: pl.DataFrame, instrument: Instrument) -> pl.DataFrame:
     ]
     column = pl.concat_str(told, separator=" ", ignore_nulls=True) if told else pl.lit("")
     return scored.select(*kept, column.replace("", None).alias("critical"))
+
+
+def _unbanded(scored: pl.DataFrame) -> pl.DataFrame:
+    """The bands were made for another wording, so they say nothing here; their columns stay."""
+    return scored.with_columns(pl.lit(None, pl.String).alias(name) for name in scored.columns if "_band" in name)
 
 
 def _beside(kept: pl.DataFrame, scored: pl.DataFrame, instrument: Instrument) -> pl.DataFrame:

@@ -44,17 +44,6 @@ def banded(table: str) -> str:
     return definition("b", answers=codes(0, 1, 2), n_items=2, body=body)
 
 
-@pytest.mark.parametrize("code", ["phq9", "gad7", "psc17"])
-def test_every_shipped_definition_is_released_whole_and_sourced(code: str) -> None:
-    instrument = catalogue.get(code)
-    assert instrument.is_released
-    assert instrument.languages == ("en",)
-    assert instrument.edition.startswith(f"{code}_")
-    assert set(instrument.title) == {"en", "zh_CN"}
-    assert all(not fact.is_open and len(fact.source) > 5 for _, fact in instrument.facts())
-    assert [item.id for item in instrument.items] == [f"{code}_{n}" for n in range(1, len(instrument.items) + 1)]
-
-
 def test_phq9_names_its_safety_path_and_its_loinc_codes() -> None:
     phq9 = catalogue.get("phq9")
     assert [(c.id, c.item, c.op, c.value, c.kind) for c in phq9.critical_items] == [
