@@ -9,7 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from alerts import timetable
 from api import logs
-from screening import db
+from screening import db, reading
 from screening.db import Database
 from screening.settings import Settings
 
@@ -29,6 +29,7 @@ def run(database: Database, settings: Settings, stop: threading.Event) -> None:
     A job never overlaps itself here, and rhythms that were missed are made up for by one run.
     """
     log = logs.get()
+    reading.prepare()
     clock = BackgroundScheduler(timezone=dt.UTC, job_defaults={"coalesce": True, "misfire_grace_time": None})
     for job in timetable.JOBS:
         if job.name not in SOON:

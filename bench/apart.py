@@ -118,7 +118,7 @@ class _Watch:
 
     def _children(self) -> list[int]:
         try:
-            return [child.pid for child in psutil.Process(self._pid).children()]
+            return [child.pid for child in psutil.Process(self._pid).children(recursive=True)]
         except psutil.Error:
             return []
 

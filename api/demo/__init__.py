@@ -25,7 +25,7 @@ from api.demo.figures import Figures
 from api.demo.stage import Stage
 from api.demo.town import STUDENTS, Town
 from api.terminal import say, tell
-from screening import access, staff
+from screening import access, reading, staff
 from screening.db import Database
 from screening.loading import Weigh
 from screening.settings import Settings
@@ -78,6 +78,7 @@ def main(
     if is_served and not _is_free(host, port):
         say(f"Something listens on {host}:{port} already. Stop it, or name another port.")
         return WRONG
+    reading.prepare()
     with ThreadPoolExecutor(1) as aside:
         # the town needs no database, and the database takes a while to start
         made_up = aside.submit(town.build, seed, students, dt.datetime.now(settings.timezone).date())

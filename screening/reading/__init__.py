@@ -4,6 +4,7 @@ Call `read_answers` or `read_roster`. Everything that touches a file's content r
 it, keeps the time, and takes frames.
 """
 
+from screening.reading.nests import prepare
 from screening.reading.packing import PackedPart, pack, unpack
 from screening.reading.plan import (
     TAKEN,
@@ -28,6 +29,7 @@ __all__ = [
     "RosterPlan",
     "Summary",
     "pack",
+    "prepare",
     "read_answers",
     "read_roster",
     "unpack",

@@ -1,18 +1,17 @@
 """The side that stays alive: starts the reading process, feeds it a file, takes its parts, ends it in any case."""
 
 import contextlib
-import os
 import subprocess
 import sys
 import threading
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import IO, Any, cast
 
 import polars as pl
 
 from screening.errors import InvalidUpload, Problem
-from screening.reading import wire
+from screening.reading import nests, wire
+from screening.reading.nests import Child
 from screening.reading.plan import (
     AnswersPlan,
     Limits,
@@ -25,8 +24,8 @@ from screening.reading.plan import (
     summary_from,
 )
 
-_ROOT = Path(__file__).resolve().parents[2]
-_OUT_OF_MEMORY = frozenset({-6, -9, -11})  # abort: the parsers' allocator ends so; kill: the system's own limit
+_OUT_OF_MEMORY = frozenset({-6, -9, -11, 127})
+"""Abort: the parsers' allocator ends so; kill: the system's own limit; 127: the loader finds no room for its tables."""
 _OUT_OF_TIME = -24  # SIGXCPU
 _STANDARD = Limits()
 
@@ -84,20 +83,13 @@ def _converse(
         _end(child)
 
 
-def _start() -> subprocess.Popen[bytes]:
-    """A fresh interpreter that inherits neither memory nor environment: no key and no address is within its reach."""
-    environment = {
-        "PYTHONPATH": str(_ROOT),
-        "PYTHONUTF8": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "POLARS_MAX_THREADS": "1",
-        # Freed memory goes back soon: a third less at the peak of a large file. At once would cost a third of its time.
-        "_RJEM_MALLOC_CONF": "dirty_decay_ms:250,muzzy_decay_ms:0",
-        **{name: os.environ[name] for name in ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH") if name in os.environ},
-    }
+def _start() -> Child:
+    """A process that has seen no other file and inherits no key and no address."""
+    if sys.platform == "linux":
+        return nests.hatch()
     return subprocess.Popen(
         [sys.executable, "-s", "-m", "screening.reading.child"],
-        env=environment,
+        env=nests.environment(),
         cwd="/",
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -111,7 +103,7 @@ def _start() -> subprocess.Popen[bytes]:
 class _Clock:
     """Kills the child when its time is up."""
 
-    def __init__(self, child: subprocess.Popen[bytes], seconds: float) -> None:
+    def __init__(self, child: Child, seconds: float) -> None:
         self.is_up = False
         self._child = child
         self._timer = threading.Timer(seconds, self._ring)
@@ -126,7 +118,7 @@ class _Clock:
         self._timer.cancel()
 
 
-def _feed(child: subprocess.Popen[bytes], order: bytes, chunks: Iterable[bytes], limits: Limits) -> None:
+def _feed(child: Child, order: bytes, chunks: Iterable[bytes], limits: Limits) -> None:
     pipe = cast(IO[bytes], child.stdin)
     sent = 0
     # A child that has died leaves a broken pipe; what it has to say, or its exit code, is read afterwards.
@@ -149,13 +141,13 @@ def _write_all(pipe: IO[bytes], data: bytes) -> None:
         view = view[pipe.write(view) :]
 
 
-def _frames(child: subprocess.Popen[bytes]) -> Iterator[tuple[dict[str, Any], list[pl.DataFrame]]]:
+def _frames(child: Child) -> Iterator[tuple[dict[str, Any], list[pl.DataFrame]]]:
     read = cast(IO[bytes], child.stdout).read
     while (frame := wire.read_frame(read)) is not None:
         yield frame
 
 
-def _reason(child: subprocess.Popen[bytes], clock: _Clock) -> str:
+def _reason(child: Child, clock: _Clock) -> str:
     try:
         code = child.wait(timeout=5)
     except subprocess.TimeoutExpired:
@@ -165,7 +157,7 @@ def _reason(child: subprocess.Popen[bytes], clock: _Clock) -> str:
     return "memory" if code in _OUT_OF_MEMORY else "died"
 
 
-def _end(child: subprocess.Popen[bytes]) -> None:
+def _end(child: Child) -> None:
     child.kill()
     for pipe in (child.stdin, child.stdout):
         if pipe:

@@ -7,6 +7,8 @@ from typing import Any, BinaryIO
 
 import polars as pl
 
+BEGIN, KILL = b"b", b"k"
+"""What a nest is asked for: a child, with its files; or the end of the child with the id that follows."""
 _LENGTH = struct.Struct("!I")
 _LONGEST_HEADER = 64_000_000
 _LONGEST_BODY = 2_000_000_000

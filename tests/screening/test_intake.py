@@ -1,7 +1,6 @@
 """From the bytes to the receipt: stored sealed, joined while it runs, loaded once, refused by name or not at all."""
 
 import datetime as dt
-import subprocess
 import threading
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from screening import access, coverage, files, intake, loading, matching, receip
 from screening.errors import InvalidUpload, NotFound
 from screening.models import Round
 from screening.reading import process
+from screening.reading.nests import Child
 from tests import sending
 from tests.cast import Cast
 from tests.factories import make_round
@@ -193,7 +193,7 @@ def test_a_reading_process_that_is_killed_is_tried_again_and_in_the_end_refused_
     upload = receive(cast, opened.id, csv_of(phq9("A001", 3)))
     start = process._start
 
-    def start_and_kill() -> subprocess.Popen[bytes]:
+    def start_and_kill() -> Child:
         child = start()
         child.kill()
         return child
@@ -215,7 +215,7 @@ def test_a_reading_process_that_was_killed_once_costs_nothing(
     start = process._start
     with monkeypatch.context() as once:
 
-        def start_and_kill() -> subprocess.Popen[bytes]:
+        def start_and_kill() -> Child:
             child = start()
             child.kill()
             return child

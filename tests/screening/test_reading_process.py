@@ -20,8 +20,11 @@ from tests.screening.test_reading import PHQ9, filled, plan_of, read, split, tex
 
 
 def readers() -> list[psutil.Process]:
-    """The reading processes that this one has begun; a database server may be beside them."""
-    return [child for child in psutil.Process().children() if "screening.reading.child" in child.cmdline()]
+    """The reading processes at work for this one: forks of its nest, or its own children where there is none."""
+    begun = [child for child in psutil.Process().children() if "-m" in child.cmdline()]
+    nests = [child for child in begun if "screening.reading.nest" in child.cmdline()]
+    forked = [child for nest in nests for child in nest.children() if child.status() != psutil.STATUS_ZOMBIE]
+    return forked + [child for child in begun if "screening.reading.child" in child.cmdline()]
 
 
 def test_the_process_says_what_reading_at_home_says() -> None:
@@ -67,8 +70,13 @@ def test_memory_over_the_limit_ends_the_process_and_not_us() -> None:
 
 
 def test_time_over_the_limit_ends_the_process() -> None:
+    def chunks() -> Iterator[bytes]:
+        yield text_of(filled("1")).encode()
+        (child,) = readers()
+        child.wait(10)
+
     with pytest.raises(ReaderFailed) as caught:
-        list(reading.read_answers([text_of(filled("1")).encode()], plan_of(), Limits(wall_seconds=0.05)))
+        list(reading.read_answers(chunks(), plan_of(), Limits(wall_seconds=0.2)))
     assert caught.value.reason == "time"
 
 
@@ -158,17 +166,29 @@ def test_frames_that_are_cut_or_false_are_told_apart_from_the_end() -> None:
 
 def test_a_district_of_28000_is_read_in_time_and_memory() -> None:
     data = text_of(*(filled(str(i), i % 4) for i in range(28_000))).encode()
-    peak = 0
+    peaks = []
     begun = time.perf_counter()
-
-    def chunks() -> Iterator[bytes]:
-        yield data
-
-    for part in reading.read_answers(chunks(), plan_of()):
+    for part in reading.read_answers([data], plan_of(), Limits(part_rows=7_000)):
         if isinstance(part, Summary):
             assert part.rows == 28_000
         else:
-            (child,) = readers()
-            peak = max(peak, child.memory_info().rss)
-    assert peak < 300_000_000
+            peaks += [child.memory_info().rss for child in readers()]
+    assert peaks and max(peaks) < 300_000_000
     assert time.perf_counter() - begun < 5
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere each reading process begins by itself")
+def test_a_nest_that_died_is_begun_anew_and_each_child_reads_one_file() -> None:
+    seen: list[tuple[int, int]] = []
+
+    def chunks() -> Iterator[bytes]:
+        seen.extend((child.pid, child.ppid()) for child in readers())
+        yield text_of(filled("1")).encode()
+
+    list(reading.read_answers(chunks(), plan_of()))
+    list(reading.read_answers(chunks(), plan_of()))
+    os.kill(seen[0][1], signal.SIGKILL)
+    list(reading.read_answers(chunks(), plan_of()))
+    (first, nest), (second, same), (third, anew) = seen
+    assert len({first, second, third}) == 3
+    assert nest == same != anew
