@@ -47,9 +47,9 @@ class Responses:
     `answers`: (instrument code, form) -> one row per response, in the file's order: `line` Int32 (the line of NDJSON,
     the entry of a Bundle, from 1), `id`, `subject` (the student's number: its identifier, else the last part of the
     reference), `school` (the identifier of who assigned that number), `name`, `authored`, `status` String, `is_taken`
-    Boolean, then every item's stored code, Int16, null for a blank and for whatever was not understood. A row that is
-    not taken is named among the problems; use it only to look for answers that somebody must see. Forms that nobody
-    answered are absent.
+    and `is_repeat` Boolean (the latter: it says word for word what an earlier one says), then every item's stored
+    code, Int16, null for a blank and for whatever was not understood. A row that is not taken is named among the
+    problems; use it only to look for answers that somebody must see. Forms that nobody answered are absent.
     `problems`: `line`, `link_id` (null: of the response itself), `code`, `message`, in the file's order.
     `kind`: single, bundle or ndjson. `others`: how many resources were no responses.
     """
@@ -277,4 +277,7 @@ def _once(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         message=pl.lit("Several responses have this id and do not say the same; none of them is taken."),
     )
     is_taken = pl.col("is_taken") & ~pl.col("is_repeat") & ~pl.col("is_clash")
-    return marked.with_columns(is_taken=is_taken).select(frame.columns), pl.concat([repeats, clashes])
+    shown = [*_HEAD, "is_taken", "is_repeat"]
+    return marked.with_columns(is_taken=is_taken).select(*shown, pl.col(frame.columns).exclude(shown)), pl.concat(
+        [repeats, clashes]
+    )

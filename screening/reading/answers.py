@@ -55,7 +55,12 @@ class Form:
 def read(file: File, plan: AnswersPlan, limits: Limits) -> Iterator[Part | Summary]:
     """Reads a file of answers; yields parts, then a summary. Raises InvalidUpload when no row can be read."""
     forms = [_form(body, informant) for body, informant in plan.forms]
-    sheet, header, layout = _choose(file, forms, plan.column_map)
+    column_map = plan.column_map
+    if file.responses is not None:
+        from screening.reading import fhir
+
+        file, column_map = fhir.laid_out(file, forms, column_map), {}
+    sheet, header, layout = _choose(file, forms, column_map)
     table = _Table(file, sheet, forms, layout, limits)
     for batch in sheet.batches(header):
         table.take(batch)
@@ -167,6 +172,8 @@ class _Table:
         found = [rows]
         is_broken = _marks(batch.cells.height, [place for place, _, _ in batch.faults])
         self._problems.add_rows([(rows[place], code, words) for place, code, words in batch.faults])
+        if batch.told is not None:
+            self._problems.add(batch.told)
         for role in ROLES:
             read = self._role(batch, role)
             found.append(read.values.rename(role))
@@ -183,7 +190,7 @@ class _Table:
         # Nearly every row has a number; only the few others are looked at as a whole.
         telling = self._layout.places.get(("", "student_number"), min(self._layout.places.values(), default=0))
         doubtful = batch.cells[str(telling)].str.strip_chars() == ""
-        if not doubtful.any():
+        if batch.bad or not doubtful.any():
             return batch
         says_something = pl.any_horizontal(pl.all().str.strip_chars() != "")
         blank = doubtful.arg_true().filter(~batch.cells.filter(doubtful).select(says_something).to_series())
@@ -220,7 +227,7 @@ class _Table:
     def _form(self, batch: Batch, form: Form) -> list[pl.Series]:
         """The items of one form, and whether a cell of it could not be read."""
         found: list[pl.Series] = []
-        is_bad = _marks(batch.cells.height, [])
+        is_bad = _marks(batch.cells.height, batch.bad.get(form.prefix, ()))
         for item in form.instrument.items:
             at = self._layout.places.get((form.prefix, item.id))
             if at is None:

@@ -144,7 +144,7 @@ class Problems:
         self.left_out = 0
 
     def add(self, found: pl.DataFrame, at: int | None = None) -> None:
-        """Takes `row, code, message`, all of the column in place `at` (None: of the row)."""
+        """Takes `row, code, message`, each of its own `column`, or all of that in place `at` (None: of the row)."""
         room = self._limit - self._n
         self.left_out += max(0, found.height - room)
         self._n += min(found.height, max(0, room))
@@ -153,7 +153,9 @@ class Problems:
                 found.head(room).select(
                     sheet=pl.lit(self._sheet, pl.String),
                     row=pl.col("row").cast(pl.Int32),
-                    column=pl.lit(None if at is None else self._names[at], pl.String),
+                    column="column"
+                    if "column" in found.columns
+                    else pl.lit(None if at is None else self._names[at], pl.String),
                     code="code",
                     message="message",
                     at=pl.lit(-1 if at is None else at, pl.Int32),

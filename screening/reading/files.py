@@ -1,7 +1,7 @@
 """What kind of file it is, told by its content and never by its name, and its sheets of text cells."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import polars as pl
@@ -25,12 +25,16 @@ class HeadRow:
 class Batch:
     """Rows after the header. `cells`: one String column per column of the header, named "0", "1" .., "" for blank.
 
-    `rows`: their numbers, Int32. `faults`: (place in the batch, code, words) of rows that are broken as rows.
+    `rows`: their numbers, Int32. `faults`: (place in the batch, code, words) of rows that are broken as rows. A format
+    that knows more than a cell can say: `bad`, prefix of a form -> places where that form cannot be taken, and `told`,
+    the problems it has named for that (`row, column, code, message`). Its rows are never blank.
     """
 
     cells: pl.DataFrame
     rows: pl.Series
     faults: Sequence[tuple[int, str, str]] = ()
+    bad: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    told: pl.DataFrame | None = None
 
 
 class Sheet(Protocol):
@@ -50,7 +54,10 @@ class Sheet(Protocol):
 
 @dataclass(frozen=True)
 class File:
-    """A file that could be opened. `has_typed_cells`: numbers were numbers in it, so an id may read "123.0"."""
+    """A file that could be opened. `has_typed_cells`: numbers were numbers in it, so an id may read "123.0".
+
+    `responses`: FHIR, of which only a plan of forms can make a sheet.
+    """
 
     format: str
     encoding: str | None
@@ -58,6 +65,7 @@ class File:
     sheet_names: Sequence[str]
     has_typed_cells: bool
     notices: Sequence[Problem] = ()
+    responses: bytes | None = None
 
 
 def invalid(code: str, message: str, *, row: int | None = None, sheet: str | None = None) -> InvalidUpload:
@@ -99,6 +107,10 @@ def open_file(data: bytes, limits: Limits) -> File:
             raise not_a_table(name)
     if data[:2000].lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith(_MARKUP):
         raise not_a_table("a web page or an XML document")
+    if data[:1000].lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") and b'"resourceType"' in data:
+        from screening.reading import fhir
+
+        return fhir.open_fhir(data)
     from screening.reading import text
 
     return text.open_text(data, limits)
