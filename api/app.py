@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.routing import Route
 
-from api import errors, health, idempotency
+from api import auth, errors, health, idempotency
 from api.deps import PUBLIC, Door, DoorRoute, problem_schema
 from api.seats import Seats
 from api.shell import Meters, Shell
@@ -17,6 +17,17 @@ from screening.db import Database
 from screening.settings import Settings
 
 VERSION = "1"
+OPEN = frozenset(
+    {
+        "/v1/sessions",
+        "/v1/sessions/second-factor",
+        "/v1/sessions/code",
+        "/v1/sessions/invitation",
+        "/v1/sessions/sso",
+        "/v1/sessions/sso/callback",
+    }
+)
+"""Where people say who they are: the only doors under /v1 that ask for nobody's name first."""
 SPARE_THREADS = 4
 """For doors that take no seat: whoever asks after the service's health must not wait behind a full house."""
 
@@ -59,7 +70,7 @@ def _faults(app: FastAPI) -> Iterator[str]:
             continue
         if not isinstance(route, DoorRoute) or not route.roles:
             yield f"{path} states no roles"
-        elif route.roles == PUBLIC and path.startswith("/v1"):
+        elif route.roles == PUBLIC and path.startswith("/v1") and path not in OPEN:
             yield f"{path} is public"
 
 
@@ -67,7 +78,10 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
         parts = schema.setdefault("components", {})
-        parts["securitySchemes"] = {"bearer": {"type": "http", "scheme": "bearer"}}
+        parts["securitySchemes"] = {
+            "bearer": {"type": "http", "scheme": "bearer"},
+            "session": {"type": "apiKey", "in": "cookie", "name": auth.cookie_name(app.state.settings, "session")},
+        }
         details = dict(problem_schema())
         schemas = parts.setdefault("schemas", {})
         schemas |= details.pop("$defs", {})

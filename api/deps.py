@@ -31,8 +31,8 @@ from api.bodies import form_body as form_body
 from api.errors import Forbidden, InvalidInput, PreconditionFailed, ProblemDetails
 from api.multipart import MOST_FIELD_BYTES, MOST_FILE_BYTES
 from api.seats import Seats
-from screening import access
-from screening.errors import NotFound, Problem, Refused
+from screening import access, audit
+from screening.errors import HouseError, NotFound, Problem, Refused
 from screening.models import School
 
 PUBLIC: frozenset[str] = frozenset({"*"})
@@ -57,21 +57,25 @@ class DoorRoute(APIRoute):
     roles: frozenset[str] = frozenset()
     repeats: Repeats = "thing"
     is_streamed: bool = False
+    is_guarded: bool = False
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] not in (self.methods or ()) or self.roles == PUBLIC:
+        if scope["method"] not in (self.methods or ()):
             await super().handle(scope, receive, send)
             return
         request = Request(scope, receive)
         seats: Seats = request.app.state.seats
-        token = auth.token_of(request)
-        request.state.token = token
+        if self.roles == PUBLIC:
+            await self._handle_for_anybody(request, seats, send)
+            return
+        credential = auth.credential_of(request)
+        request.state.token = credential.secret
         async with seats.taken(scope):
-            state = request.app.state
-            loop = asyncio.get_running_loop()
-            request.state.actor = await loop.run_in_executor(state.threads, auth.actor_of, state.database, token)
-        if not request.state.actor.has(*self.roles):
-            raise Forbidden("None of your roles opens this.")
+            by = await _in_thread(request, auth.actor_of, request.app.state.database, credential)
+            request.state.actor = by
+            if (refusal := self._refusal(request, credential, by)) is not None:
+                await _in_thread(request, self._refuse, request, by)
+                raise refusal
         if self.is_streamed:
             bodies.refuse_long(request, MOST_FILE_BYTES + MOST_FIELD_BYTES)
         else:
@@ -80,6 +84,46 @@ class DoorRoute(APIRoute):
             receive = bodies.again(body, receive)
         async with seats.taken(scope, is_file=self.is_streamed):
             await super().handle(scope, receive, send)
+
+    async def _handle_for_anybody(self, request: Request, seats: Seats, send: Send) -> None:
+        if not self.is_guarded:  # how the service is must be told in a full house too
+            await super().handle(request.scope, request.receive, send)
+            return
+        if request.method not in auth.SAFE:
+            auth.must_come_from_us(request)
+        body = await bodies.read(request)
+        async with seats.taken(request.scope):
+            await super().handle(request.scope, bodies.again(body, request.receive), send)
+
+    def _refusal(self, request: Request, credential: auth.Credential, by: access.Actor) -> HouseError | None:
+        """Why this caller is not let in; None for whoever is."""
+        try:
+            auth.must_be_ours(request, credential)
+        except Forbidden as refused:
+            return refused
+        if not by.has(*self.roles):
+            return Forbidden("None of your roles opens this.")
+        if not auth.suits(by.purpose, request.method, self.path, str(self.tags[0])):
+            return Forbidden(f"This token was made for {by.purpose} only.", code="token_purpose")
+        if not all(by.may_name(name, value) for name, value in request.path_params.items()):
+            return NotFound("There is nothing here for a student or a guardian but what is their own.")
+        return None
+
+    def _refuse(self, request: Request, by: access.Actor) -> None:
+        audit.security_event(
+            request.app.state.database,
+            "door.refused",
+            "door",
+            self.path,
+            district_id=by.district_id,
+            account_id=by.account_id,
+            role=by.leading_role,
+            method=request.method,
+        )
+
+
+async def _in_thread(request: Request, function: Callable[..., _R], *arguments: object) -> _R:
+    return await asyncio.get_running_loop().run_in_executor(request.app.state.threads, function, *arguments)
 
 
 class Door(APIRouter):
@@ -98,16 +142,18 @@ class Door(APIRouter):
         repeats: Repeats = "thing",
         is_streamed: bool = False,
         is_conditional: bool = False,
+        is_guarded: bool = False,
         **more: Any,
     ) -> Callable[[_Handler], _Handler]:
-        """Declares a route; `roles` are those that open it, or PUBLIC."""
+        """Declares a route; `roles` open it, or PUBLIC; where it `is_guarded`, wrong secrets are counted."""
         allowed = frozenset(roles)
         if not allowed or not (allowed == PUBLIC or allowed <= access.ROLES):
             raise ValueError(f"{method} {path} must state its roles, of those there are")
         extra = {"x-roles": sorted(allowed), **more.pop("openapi_extra", {})}
         if allowed != PUBLIC:
-            extra |= {"security": [{"bearer": []}]}
-        responses = {**_documented(method, allowed, is_streamed, is_conditional), **more.pop("responses", {})}
+            extra |= {"security": [{"bearer": []}, {"session": []}]}
+        documented = _documented(method, allowed, is_streamed, is_conditional, is_guarded)
+        responses = {**documented, **more.pop("responses", {})}
 
         def make(handler: _Handler) -> _Handler:
             self.add_api_route(
@@ -123,7 +169,8 @@ class Door(APIRouter):
             made = self.routes[-1]
             if not isinstance(made, DoorRoute):
                 raise TypeError("a door makes door routes")
-            made.roles, made.repeats, made.is_streamed = allowed, repeats, is_streamed
+            made.roles, made.repeats = allowed, repeats
+            made.is_streamed, made.is_guarded = is_streamed, is_guarded
             return handler
 
         return make
@@ -142,24 +189,27 @@ class Door(APIRouter):
 
 
 _STATUS_WORDS = {
-    401: "No token, or one that has ended.",
-    403: "None of the caller's roles opens this.",
+    401: "Nobody: no session or token, one that is over, or a secret that is not right.",
+    403: "None of the caller's roles opens this, or it came from a page that is not ours.",
     404: "Absent, or not for this caller: the two look alike.",
     408: "The body did not come in time.",
     409: "It cannot be done in the present state, or somebody else was faster.",
     412: "The thing has changed since it was read (If-Match).",
     413: "The body is too large.",
     422: "Something in the request cannot be taken; every problem is named.",
+    429: "Too many wrong attempts; see Retry-After.",
     503: "Too busy, or the database does not answer; see Retry-After.",
 }
 
 
 def _documented(
-    method: str, roles: frozenset[str], is_streamed: bool, is_conditional: bool
+    method: str, roles: frozenset[str], is_streamed: bool, is_conditional: bool, is_guarded: bool
 ) -> dict[int | str, dict[str, Any]]:
-    statuses = {503} if roles == PUBLIC else {401, 403, 404, 408, 413, 422, 503}
+    statuses = {503} if roles == PUBLIC and not is_guarded else {401, 403, 404, 408, 413, 422, 503}
     if method != "GET":
         statuses |= {409}
+    if is_guarded:
+        statuses |= {429}
     if is_conditional:
         statuses |= {412}
     schema = {"$ref": "#/components/schemas/ProblemDetails"}

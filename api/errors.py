@@ -15,7 +15,17 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
 from api import logs
-from screening.errors import Conflict, HouseError, InvalidUpload, NotFound, Problem, Refused, ServiceBusy
+from screening.errors import (
+    Conflict,
+    HouseError,
+    InvalidUpload,
+    NotFound,
+    NotSignedIn,
+    Problem,
+    Refused,
+    ServiceBusy,
+    TooManyAttempts,
+)
 
 MEDIA_TYPE = "application/problem+json"
 NOTHING_HERE = "There is nothing here, or it is not for you."
@@ -34,6 +44,7 @@ WRONG_INPUT = frozenset(
         "unknown_contact",
         "unknown_mode",
         "unknown_outcome",
+        "unknown_purpose",
         "unknown_reason",
         "unknown_role",
         "unknown_tier",
@@ -86,6 +97,7 @@ class PreconditionFailed(HouseError):
 
 STATUSES: Sequence[tuple[type[HouseError], int]] = (
     (Unauthenticated, 401),
+    (NotSignedIn, 401),
     (Forbidden, 403),
     (NotFound, 404),
     (TooSlow, 408),
@@ -96,6 +108,7 @@ STATUSES: Sequence[tuple[type[HouseError], int]] = (
     (InvalidUpload, 422),
     (Conflict, 409),
     (Refused, 409),
+    (TooManyAttempts, 429),
     (ServiceBusy, 503),
 )
 
@@ -164,6 +177,8 @@ def of_house(error: HouseError) -> Response:
         headers["WWW-Authenticate"] = "Bearer"
     if status == 503:
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    if isinstance(error, TooManyAttempts):
+        headers["Retry-After"] = str(error.wait_seconds)
     if status == 404:
         return answer(404, NotFound.code, NOTHING_HERE)
     return answer(status, error.code, error.detail, error.problems, headers)

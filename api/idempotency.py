@@ -119,7 +119,7 @@ async def replay(request: Request, error: Exception) -> Response:
         "path": error.location.partition("?")[0],
         "raw_path": error.location.partition("?")[0].encode(),
         "query_string": error.location.partition("?")[2].encode(),
-        "headers": [pair for pair in request.scope["headers"] if pair[0] in (b"authorization", b"host", b"accept")],
+        "headers": [pair for pair in request.scope["headers"] if pair[0] in _SHOWN],
         "state": {"is_replay": True},
     }
     sent: dict[str, Any] = {"body": b""}
@@ -145,4 +145,5 @@ async def replay(request: Request, error: Exception) -> Response:
 
 
 _REPLAYED = {"Idempotency-Replayed": "true"}
+_SHOWN = (b"authorization", b"cookie", b"host", b"accept")
 _KEPT = ("type", "asgi", "http_version", "scheme", "server", "client", "root_path", "app", "extensions")

@@ -11,12 +11,13 @@ import uuid
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from screening import access, audit, identity, sealing
 from screening.errors import NotFound, Problem, Refused
 from screening.inserting import bytea_array
+from screening.models import Consent
 from screening.policy import Policy
 
 DECISIONS = frozenset({"granted", "declined", "withdrawn"})
@@ -208,6 +209,17 @@ def in_force(
         },
     )
     return frozenset(found.scalars())
+
+
+def standing(session: Session, student_id: uuid.UUID) -> Sequence[Consent]:
+    """The latest decision of each giver for this student, within the session's scope."""
+    found = session.scalars(
+        select(Consent)
+        .where(Consent.district_id == access.scope_of(session).district_id, Consent.student_id == student_id)
+        # of two decisions at the same instant the refusal counts
+        .order_by(Consent.decided_at, Consent.recorded_at, Consent.decision != "granted")
+    )
+    return list({each.given_by: each for each in found}.values())
 
 
 def funnel(session: Session, school_id: uuid.UUID, *, at: dt.datetime, policy: Policy) -> list[ClassFunnel]:

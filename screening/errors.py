@@ -1,5 +1,6 @@
 """What can go wrong in the house, named for what went wrong; no HTTP here (api/errors.py answers for the doors)."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -59,3 +60,19 @@ class ServiceBusy(HouseError):
     """Too much at once; the caller may try again shortly."""
 
     code = "busy"
+
+
+class NotSignedIn(HouseError):
+    """What was shown does not prove who it is; not said which part of it was wrong."""
+
+    code = "not_signed_in"
+
+
+class TooManyAttempts(HouseError):
+    """So many wrong attempts that the next one is taken only after a while."""
+
+    code = "too_many_attempts"
+
+    def __init__(self, wait_seconds: float) -> None:
+        self.wait_seconds = math.ceil(wait_seconds)
+        super().__init__(f"Too many attempts. The next one is taken in {self.wait_seconds} seconds.")

@@ -108,6 +108,32 @@ def token_lookup(master: bytes, token: str) -> bytes:
     return keyed_hash(_purpose(master, "lookup token"), token.encode())
 
 
+def session_lookup(master: bytes, secret: str) -> bytes:
+    return keyed_hash(_purpose(master, "lookup session"), secret.encode())
+
+
+def code_lookup(master: bytes, code: str) -> bytes:
+    return keyed_hash(_purpose(master, "lookup code"), code.encode())
+
+
+def fact_lookup(master: bytes, fact: str) -> bytes:
+    return keyed_hash(_purpose(master, "lookup fact"), fact.encode())
+
+
+def guess_lookup(master: bytes, what: str) -> bytes:
+    return keyed_hash(_purpose(master, "lookup guess"), what.encode())
+
+
+def subject_lookup(master: bytes, issuer: str, subject: str) -> bytes:
+    """How an account is found that another sign-in service vouches for."""
+    return keyed_hash(_purpose(master, "lookup subject"), f"{len(issuer)}/{issuer}/{subject}".encode())
+
+
+def purpose_key(master: bytes, purpose: str) -> bytes:
+    """A key for one purpose outside any district."""
+    return _purpose(master, purpose)
+
+
 def keys(session: Session) -> Keys:
     """The keys of the district whose scope the session has entered; unwrapped once per session."""
     district_id: uuid.UUID = session.info["scope"].district_id

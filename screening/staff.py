@@ -4,7 +4,8 @@ import datetime as dt
 import json
 import secrets
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from sqlalchemy import ColumnElement, Select, insert, or_, select, text, update
 from sqlalchemy.dialects import postgresql
@@ -19,6 +20,8 @@ SCHOOL_ROLES = frozenset({"school_admin", "principal", "counselor", "class_teach
 """Roles that are always held at one school."""
 DISTRICT_ROLES = frozenset({"operator", "district_admin", "district_analyst", "privacy_officer", "auditor"})
 """Roles that are always held in the whole district."""
+PURPOSES = ("everything", "reading", "sending")
+"""What a token may be for: any door, those that only read, those that take files."""
 
 
 def create_district(database: Database, code: str, name: str) -> District:
@@ -97,6 +100,7 @@ def grant(
     given = StaffRole(district_id=district_id, id=uuid.uuid4(), staff_id=staff_id, role=role, school_id=school_id)
     session.add(given)
     session.flush()
+    _end_sessions(session, staff_id)
     audit.record(session, by, "role.granted", "staff", staff_id, role=role, school=str(school_id or "*"))
     return given
 
@@ -119,6 +123,7 @@ def revoke(
         .where(StaffRole.district_id == district_id, StaffRole.id.in_([role.id for role in held]))
         .values(until_at=text("now()"))
     )
+    _end_sessions(session, staff_id)
     audit.record(session, by, "role.revoked", "staff", staff_id, role=role, school=str(school_id or "*"))
 
 
@@ -129,11 +134,20 @@ def issue_token(
     *,
     by: access.Actor,
     now: dt.datetime,
+    roles: Iterable[str] | None = None,
+    purpose: str = "everything",
 ) -> str:
     """A bearer token for this account, shown this once; only its keyed hash is kept.
 
-    `lifetime` is a timedelta or minutes. Raises Refused for one that is not positive, NotFound for no such account.
+    `lifetime` is a timedelta or minutes; `roles` are those of the account's that act through it (None: all), `purpose`
+    is one of PURPOSES. Raises Refused for a lifetime that is not positive or an unknown role or purpose, NotFound for
+    no such account.
     """
+    only = None if roles is None else sorted(set(roles))
+    if purpose not in PURPOSES:
+        raise Refused(f"A token is for {', '.join(PURPOSES)}.", code="unknown_purpose")
+    if only is not None and not access.ROLES.issuperset(only):
+        raise Refused("There is no such role.", code="unknown_role")
     lasting = lifetime if isinstance(lifetime, dt.timedelta) else dt.timedelta(minutes=lifetime)
     if lasting <= dt.timedelta():
         raise Refused("A token must last at least a minute.")
@@ -147,12 +161,37 @@ def issue_token(
             token_hash=sealing.token_lookup(session.info["master_key"], token),
             account_id=account_id,
             expires_at=now + lasting,
+            roles=only,
+            purpose=purpose,
         )
         .returning(Token.id)
     ).scalar_one()
     minutes = int(lasting.total_seconds() // 60)
-    audit.record(session, by, "token.issued", "token", made, account=str(account_id), minutes=minutes)
+    scope = {"roles": only, "purpose": purpose}
+    audit.record(session, by, "token.issued", "token", made, account=str(account_id), minutes=minutes, **scope)
     return token
+
+
+def tokens_of(session: Session, account_id: uuid.UUID) -> Sequence[Token]:
+    """The account's tokens that are still good, the latest first."""
+    return session.scalars(
+        select(Token)
+        .where(Token.account_id == account_id, Token.revoked_at.is_(None), Token.expires_at > text("now()"))
+        .order_by(Token.created_at.desc(), Token.id)
+    ).all()
+
+
+def revoke_token_of(session: Session, account_id: uuid.UUID, token_id: uuid.UUID, *, by: access.Actor) -> None:
+    """Ends one of the account's tokens by its id. Raises NotFound."""
+    ended = session.execute(
+        update(Token)
+        .where(Token.id == token_id, Token.account_id == account_id, Token.revoked_at.is_(None))
+        .values(revoked_at=text("now()"))
+        .returning(Token.id)
+    ).one_or_none()
+    if ended is None:
+        raise NotFound("There is no such token.")
+    audit.record(session, by, "token.revoked", "token", token_id)
 
 
 def revoke_token(session: Session, token: str, *, by: access.Actor, now: dt.datetime) -> None:
@@ -174,7 +213,7 @@ def revoke_token(session: Session, token: str, *, by: access.Actor, now: dt.date
 
 
 _ACCOUNT_BY_TOKEN = text(
-    "select a.id, a.district_id from tokens t join accounts a on a.id = t.account_id"
+    "select a.id, a.district_id, t.roles, t.purpose from tokens t join accounts a on a.id = t.account_id"
     " where t.token_hash = :token and t.revoked_at is null and t.expires_at > now() and a.disabled_at is null"
 )
 _ACCOUNT_BY_EMAIL = text("select id, district_id from accounts where email_hash = :email and disabled_at is null")
@@ -192,7 +231,13 @@ def actor_by_token(database: Database, token: str) -> access.Actor | None:
         found = session.execute(
             _ACCOUNT_BY_TOKEN, {"token": sealing.token_lookup(database.master_key, token)}
         ).one_or_none()
-        return None if found is None else _actor(session, found.id, found.district_id)
+        if found is None:
+            return None
+        actor = actor_of(session, found.id, found.district_id)
+        only = None if found.roles is None else frozenset(found.roles)
+        if only is not None:
+            actor = replace(actor, roles=tuple(at for at in actor.roles if at.role in only))
+        return actor if found.purpose == "everything" else replace(actor, purpose=found.purpose)
 
 
 def actor_by_email(database: Database, email: str) -> access.Actor | None:
@@ -201,7 +246,7 @@ def actor_by_email(database: Database, email: str) -> access.Actor | None:
         found = session.execute(
             _ACCOUNT_BY_EMAIL, {"email": sealing.account_lookup(database.master_key, email)}
         ).one_or_none()
-        return None if found is None else _actor(session, found.id, found.district_id)
+        return None if found is None else actor_of(session, found.id, found.district_id)
 
 
 def people_with(session: Session, roles: Iterable[str], school_id: uuid.UUID | None) -> list[uuid.UUID]:
@@ -239,7 +284,8 @@ def name_of(session: Session, staff_id: uuid.UUID) -> str:
     return _person(session, staff_id)["name"]
 
 
-def _actor(session: Session, account_id: uuid.UUID, district_id: uuid.UUID) -> access.Actor:
+def actor_of(session: Session, account_id: uuid.UUID, district_id: uuid.UUID) -> access.Actor:
+    """An account as an actor, with the roles of this moment; enters the scope of its district, without any school."""
     access.enter(session, access.Scope(district_id, frozenset()))
     rows = session.execute(_ROLES, {"district": district_id, "account": account_id}).all()
     return access.Actor(
@@ -248,6 +294,20 @@ def _actor(session: Session, account_id: uuid.UUID, district_id: uuid.UUID) -> a
         staff_id=rows[0].staff_id if rows else None,
         roles=tuple(access.RoleAt(row.role, row.school_id) for row in rows if row.role),
     )
+
+
+def account_of(session: Session, staff_id: uuid.UUID) -> uuid.UUID:
+    """The account of one of the staff. Raises NotFound."""
+    found = session.get(Staff, (access.scope_of(session).district_id, staff_id))
+    if found is None:
+        raise NotFound("There is nobody of that name on the staff.")
+    return found.account_id
+
+
+def _end_sessions(session: Session, staff_id: uuid.UUID) -> None:
+    """Whoever's rights change signs in again: sessions of an earlier generation are over."""
+    account_id = account_of(session, staff_id)
+    session.execute(update(Account).where(Account.id == account_id).values(generation=Account.generation + 1))
 
 
 def _check_role(role: str, school_id: uuid.UUID | None) -> None:

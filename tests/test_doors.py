@@ -12,14 +12,17 @@ from fastapi.testclient import TestClient
 
 from api.app import add, check
 from api.deps import PUBLIC, Door, DoorRoute, SessionDep
+from screening import access, sessions
 from screening.access import ROLES
 from screening.db import Database
+from screening.models import Account
 from tests.cast import Cast, assemble
 from tests.doors import NOBODY, Caller, answers_csv, app_on, caller, round_body, somebody, token_for, work
 
 ANYBODY = frozenset({"*"})
 EVERYBODY = frozenset(ROLES)
 STAFF = EVERYBODY - {"guardian", "student", "referral_partner"}
+WITH_ACCOUNT = EVERYBODY - {"guardian", "student"}
 CARE = frozenset({"counselor", "lead"})
 LOOK = CARE | {"principal", "duty_officer"}
 ADMIN = frozenset({"district_admin"})
@@ -49,10 +52,13 @@ EXPECTED: dict[tuple[str, str], frozenset[str]] = {
     ("GET", "/v1/students"): CARE | {"school_admin"},
     ("GET", "/v1/students/{student_id}"): CARE | {"school_admin"},
     ("GET", "/v1/students/{student_id}/history"): CARE,
+    ("POST", "/v1/consents/{student_id}"): frozenset({"guardian", "student"}),
+    ("GET", "/v1/consents/{student_id}"): frozenset({"guardian", "student"}),
     ("POST", "/v1/consents"): CARE | {"school_admin"},
     ("GET", "/v1/consents"): CARE | {"school_admin", "principal"},
     ("GET", "/v1/instruments"): STAFF,
     ("GET", "/v1/instruments/{code}"): STAFF,
+    ("GET", "/fhir/Questionnaire/{code}"): STAFF,
     ("GET", "/v1/policies"): KNOW_RULES,
     ("GET", "/v1/policies/{code}"): KNOW_RULES,
     ("POST", "/v1/rounds"): ADMIN,
@@ -65,8 +71,8 @@ EXPECTED: dict[tuple[str, str], frozenset[str]] = {
     ("POST", "/v1/rounds/{round_id}/uploads"): SEND,
     ("GET", "/v1/uploads/{upload_id}"): SEND,
     ("GET", "/v1/uploads/{upload_id}/problems.csv"): SEND,
-    ("PUT", "/v1/assignments/{assignment_id}/answers"): CARE,
-    ("POST", "/v1/assignments/{assignment_id}/submit"): CARE,
+    ("PUT", "/v1/assignments/{assignment_id}/answers"): CARE | {"student"},
+    ("POST", "/v1/assignments/{assignment_id}/submit"): CARE | {"student"},
     ("GET", "/v1/results/{student_id}/{round_id}"): CARE,
     ("GET", "/v1/results/{student_id}/{round_id}/explanation"): CARE,
     ("GET", "/v1/alerts"): LOOK,
@@ -98,7 +104,26 @@ EXPECTED: dict[tuple[str, str], frozenset[str]] = {
     ("GET", "/v1/accounts/{staff_id}"): ADMIN,
     ("POST", "/v1/accounts/{staff_id}/roles"): ADMIN,
     ("DELETE", "/v1/accounts/{staff_id}/roles/{role}"): ADMIN,
+    ("PUT", "/v1/accounts/me/password"): WITH_ACCOUNT,
+    ("POST", "/v1/accounts/me/recovery-codes"): WITH_ACCOUNT,
+    ("POST", "/v1/accounts/{staff_id}/invitation"): ADMIN,
+    ("DELETE", "/v1/accounts/{staff_id}/second-factor"): ADMIN,
+    ("DELETE", "/v1/accounts/{staff_id}"): ADMIN,
+    ("POST", "/v1/sessions"): ANYBODY,
+    ("POST", "/v1/sessions/second-factor"): ANYBODY,
+    ("POST", "/v1/sessions/code"): ANYBODY,
+    ("POST", "/v1/sessions/invitation"): ANYBODY,
+    ("GET", "/v1/sessions"): WITH_ACCOUNT,
+    ("GET", "/v1/sessions/current"): EVERYBODY,
+    ("DELETE", "/v1/sessions/current"): EVERYBODY,
+    ("DELETE", "/v1/sessions/{session_id}"): WITH_ACCOUNT,
+    ("POST", "/v1/sessions/current/proof"): WITH_ACCOUNT,
+    ("POST", "/v1/tokens"): WITH_ACCOUNT,
+    ("GET", "/v1/tokens"): WITH_ACCOUNT,
     ("DELETE", "/v1/tokens/current"): EVERYBODY,
+    ("DELETE", "/v1/tokens/{token_id}"): WITH_ACCOUNT,
+    ("POST", "/v1/codes"): frozenset({"lead", "school_admin"}),
+    ("POST", "/v1/codes/guardians"): frozenset({"lead", "school_admin"}),
     ("GET", "/v1/audit"): frozenset({"auditor", "privacy_officer"}),
 }
 """The signed matrix. A route that is not in it fails."""
@@ -172,7 +197,7 @@ def test_a_role_that_was_taken_opens_nothing_at_the_next_request(cast: Cast, cli
     made = admin.post("/v1/accounts", json={"email": f"{uuid.uuid4()}@x.test", "name": "New", "roles": []}).json()
     granted = admin.post(f"/v1/accounts/{made['id']}/roles", json={"role": "counselor", "school": "A"})
     assert granted.json()["roles"] == [{"role": "counselor", "school": "A"}]
-    from screening import access
+
     from screening.models import Staff
 
     with cast.database.unit(cast.scope) as session:
@@ -228,6 +253,8 @@ class Things:
     alert: uuid.UUID
     case: uuid.UUID
     follow_up: uuid.UUID
+    session: uuid.UUID
+    token: uuid.UUID
 
 
 def made_things(cast: Cast, client: TestClient) -> Things:
@@ -259,7 +286,17 @@ def made_things(cast: Cast, client: TestClient) -> Things:
         alert=alerts[1]["id"],
         case=case_id,
         follow_up=case["follow_ups"][0]["id"],
+        session=_session_of(cast, cast.an),
+        token=an.get("/v1/tokens").json()["tokens"][0]["id"],
     )
+
+
+def _session_of(cast: Cast, actor: access.Actor) -> uuid.UUID:
+    assert actor.account_id is not None
+    with cast.database.unit(cast.scope) as session:
+        account = session.get(Account, actor.account_id)
+        assert account is not None
+        return sessions.begin(session, account.id, account.generation)[0]
 
 
 BODIES: dict[str, Any] = {
@@ -326,6 +363,8 @@ def test_what_is_another_schools_or_districts_looks_like_what_is_not_there(
                     "{case_id}": own.case,
                     "{follow_up_id}": own.follow_up,
                     "{school_id}": cast.school_a.id,
+                    "{session_id}": own.session,
+                    "{token_id}": own.token,
                 }
                 foreign, absent = path, path
                 for name, thing in ids.items():
@@ -407,12 +446,12 @@ def test_openapi_tells_roles_statuses_and_the_problem_of_each_route(client: Test
             assert content == {
                 "application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}
             }, (path, status)
-        assert operation["security"] == [{"bearer": []}]
+        assert operation["security"] == [{"bearer": []}, {"session": []}]
     assert "ProblemView" in told["components"]["schemas"]
 
 
 def test_a_token_that_has_run_out_is_nobody(cast: Cast, client: TestClient) -> None:
-    from screening import access, db, staff
+    from screening import db, staff
 
     with cast.database.unit(access.Scope(cast.district.id)) as session:
         assert cast.an.account_id is not None

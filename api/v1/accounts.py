@@ -1,21 +1,39 @@
 """People and the roles they hold; the district's administrator gives and takes them."""
 
+import datetime as dt
 import uuid
 from typing import Annotated, Literal
 
-from fastapi import Response
+from fastapi import Request, Response
 from pydantic import Field
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from api.deps import ActorDep, Body, Door, Id, Sender, SessionDep, View, Word, located, school_codes, school_id
-from screening import access, staff
+from api import auth
+from api.deps import (
+    ActorDep,
+    Body,
+    DatabaseDep,
+    Door,
+    Id,
+    NowDep,
+    Sender,
+    SessionDep,
+    View,
+    Word,
+    located,
+    school_codes,
+    school_id,
+)
+from screening import access, accounts, signing_in, staff
 from screening.errors import NotFound, Refused
 from screening.models import Staff, StaffRole
 
 door = Door(prefix="/v1/accounts", tag="accounts")
 
 GIVING = frozenset({"district_admin"})
+WITH_ACCOUNT = access.ROLES - {"guardian", "student"}
+FRESH = dt.timedelta(minutes=10)
 Role = Literal[
     "district_admin",
     "district_analyst",
@@ -59,6 +77,21 @@ class AccountView(View):
     roles: list[RoleView]
 
 
+class PasswordBody(Body):
+    current: Annotated[str, Field(min_length=1, max_length=400)]
+    new: Annotated[str, Field(min_length=1, max_length=400)]
+
+
+class InvitationView(View):
+    invitation: str
+    link: str
+    expires_at: dt.datetime
+
+
+class RecoveryCodesView(View):
+    recovery_codes: list[str]
+
+
 class MeView(View):
     id: uuid.UUID | None
     district_id: uuid.UUID
@@ -86,6 +119,23 @@ def me(session: SessionDep, by: ActorDep) -> MeView:
     )
 
 
+@door.put("/me/password", roles=WITH_ACCOUNT, is_guarded=True, status=204)
+def change_password(
+    body: PasswordBody, request: Request, response: Response, by: ActorDep, database: DatabaseDep
+) -> None:
+    """Changes one's own password. Every session and token ends, this one too."""
+    signing_in.change_password(database, body.current, body.new, auth.whence(request), by=by)
+    auth.drop(request, response, "session")
+
+
+@door.post("/me/recovery-codes", roles=WITH_ACCOUNT, repeats="again", status=201)
+def renew_recovery_codes(session: SessionDep, by: ActorDep, now: NowDep) -> RecoveryCodesView:
+    """Fresh recovery codes, shown this once; asks that the second factor was shown in the last ten minutes."""
+    if by.account_id is None or by.proved_at is None or now - by.proved_at > FRESH:
+        raise Refused("Show your second factor first.", code="proof_needed")
+    return RecoveryCodesView(recovery_codes=accounts.issue_recovery_codes(session, by.account_id, by=by))
+
+
 @door.get("/{staff_id}", roles=GIVING)
 def show(staff_id: Id, session: SessionDep) -> AccountView:
     """Somebody and the roles held now."""
@@ -109,6 +159,26 @@ def revoke(staff_id: Id, role: Role, session: SessionDep, by: ActorDep, school: 
         raise Refused("Somebody else has to take this role from you.", code="own_role")
     staff.revoke(session, staff_id, role, _at(session, school), by=by)
     return _shown(session, staff_id)
+
+
+@door.post("/{staff_id}/invitation", roles=GIVING, status=201, repeats="again")
+def invite(staff_id: Id, request: Request, session: SessionDep, by: ActorDep) -> InvitationView:
+    """A link, shown this once, by which somebody sets a password: the first one, or one in place of a lost one."""
+    code, until = accounts.invite(session, staff.account_of(session, staff_id), by=by)
+    base = request.app.state.settings.base_url
+    return InvitationView(invitation=code, link=f"{base}/welcome#{code}", expires_at=until)
+
+
+@door.delete("/{staff_id}/second-factor", roles=GIVING, status=204)
+def reset_second_factor(staff_id: Id, session: SessionDep, by: ActorDep) -> None:
+    """Takes a lost second factor away; the next sign-in sets up another. Sessions and tokens end."""
+    accounts.reset_second_factor(session, staff.account_of(session, staff_id), by=by)
+
+
+@door.delete("/{staff_id}", roles=GIVING, status=204)
+def disable(staff_id: Id, session: SessionDep, by: ActorDep) -> None:
+    """Ends somebody's account, from the next request on."""
+    accounts.disable(session, staff.account_of(session, staff_id), by=by)
 
 
 def _at(session: Session, school: str | None) -> uuid.UUID | None:

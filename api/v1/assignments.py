@@ -11,11 +11,12 @@ from pydantic import Field
 
 from alerts import raising
 from api.deps import CARING, ActorDep, Body, DatabaseDep, Door, Id, NowDep, SessionDep, View, located
-from screening import access, assignments
+from screening import access, assignments, codes
 from screening.db import Database
 
 door = Door(prefix="/v1/assignments", tag="assignments")
 
+FILLING = CARING | {"student"}
 ItemId = Annotated[str, Field(max_length=60)]
 Code = int | float | bool | Annotated[str, Field(max_length=60)]
 """Whatever stands there is taken in and named by the form: a critical answer beside it must not be turned away."""
@@ -42,7 +43,7 @@ class SubmittedView(View):
     round_id: uuid.UUID
 
 
-@door.put("/{assignment_id}/answers", roles=CARING)
+@door.put("/{assignment_id}/answers", roles=FILLING)
 def save(
     assignment_id: Id, body: AnswersBody, session: SessionDep, by: ActorDep, now: NowDep, database: DatabaseDep
 ) -> SavedView:
@@ -53,7 +54,7 @@ def save(
     return SavedView(assignment_id=assignment_id, is_kept=saved.is_kept)
 
 
-@door.post("/{assignment_id}/submit", roles=CARING, repeats="again")
+@door.post("/{assignment_id}/submit", roles=FILLING, repeats="again")
 def submit(
     assignment_id: Id,
     session: SessionDep,
@@ -68,6 +69,8 @@ def submit(
         done = assignments.submit(session, assignment_id, answers=body.answers if body else None, by=by, now=now)
     if done.revisions is not None:
         raising.weigh(session, done.revisions, now=now, policy=done.rules.policy)
+    if by.own:
+        codes.spend(session, by)
     located(response, f"/v1/results/{done.student_id}/{done.round_id}")
     return SubmittedView(assignment_id=assignment_id, student_id=done.student_id, round_id=done.round_id)
 
@@ -78,6 +81,6 @@ def _heard(database: Database, by: access.Actor, now: dt.datetime) -> Iterator[N
     try:
         yield
     except assignments.NotKept as refused:
-        with database.unit(by.scope_as(CARING)) as aside:
+        with database.unit(by.scope_as(FILLING)) as aside:
             raising.raise_alerts(aside, refused.signals, now=now, policy=refused.rules.policy)
         raise

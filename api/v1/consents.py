@@ -1,6 +1,7 @@
 """Consent as people gave, declined or withdrew it, and how far it has come class by class."""
 
 import datetime as dt
+import uuid
 from typing import Annotated, Literal
 
 from fastapi import Response
@@ -29,6 +30,7 @@ from screening.errors import Refused
 door = Door(prefix="/v1/consents", tag="consents")
 
 KEEPING = CARING | {"school_admin"}
+DECIDING = frozenset({"guardian", "student"})
 
 
 class DecisionBody(Body):
@@ -45,6 +47,25 @@ class DecisionsBody(Body):
     channel: Word
     decided_at: Moment
     decisions: Annotated[list[DecisionBody], Field(min_length=1, max_length=10_000)]
+
+
+class OwnDecisionBody(Body):
+    """`notice_version` is that of the notice that was shown."""
+
+    decision: Literal["granted", "declined", "withdrawn"]
+    notice_version: Word
+
+
+class StandingDecisionView(View):
+    given_by: str
+    decision: str
+    notice_version: str
+    decided_at: dt.datetime
+
+
+class StandingView(View):
+    student_id: uuid.UUID
+    decisions: list[StandingDecisionView]
 
 
 class RecordedView(View):
@@ -89,6 +110,29 @@ def record(body: DecisionsBody, session: SessionDep, by: ActorDep, now: NowDep, 
         recorded=len(rows) - len({problem.row for problem in problems}),
         problems=[ProblemView.of(problem) for problem in problems],
     )
+
+
+@door.post("/{student_id}", roles=DECIDING, repeats="again")
+def decide(student_id: Id, body: OwnDecisionBody, session: SessionDep, by: ActorDep, now: NowDep) -> StandingView:
+    """What a guardian decides for their child, or a student for themselves; from now on, and shown as it stands."""
+    consent.record(
+        session,
+        [student_id],
+        body.decision,
+        given_by=by.leading_role,
+        notice_version=body.notice_version,
+        channel="link",
+        decided_at=now,
+        by=by,
+    )
+    return standing(student_id, session)
+
+
+@door.get("/{student_id}", roles=DECIDING)
+def standing(student_id: Id, session: SessionDep) -> StandingView:
+    """The latest decision of each who may decide for this child."""
+    found = consent.standing(session, student_id)
+    return StandingView(student_id=student_id, decisions=[StandingDecisionView.model_validate(each) for each in found])
 
 
 @door.get("", roles=KEEPING | {"principal"})
