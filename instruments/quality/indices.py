@@ -66,7 +66,7 @@ def even_odd(values: Values, facets: Sequence[Sequence[int]]) -> Floats:
     """Consistency of two halves of each facet, over facets, lengthened by Spearman-Brown (Johnson 2005).
 
     The mean over the even-odd split and 19 fixed others, because one split is one accident (resampled individual
-    reliability, Goldammer 2020 and 2024). -1 .. 1, the lengthening mirrored below 0; needs `FEWEST_FACETS` facets with
+    reliability, Curran 2016). -1 .. 1, the lengthening mirrored below 0; needs `FEWEST_FACETS` facets with
     both halves answered.
     """
     wide = [list(facet) for facet in facets if len(facet) >= 2]
