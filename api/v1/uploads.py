@@ -68,7 +68,8 @@ def receive(
     dry_run: bool = False,
     correction: bool = False,
 ) -> UploadView:
-    """Takes a file of answers (CSV, XLSX, Parquet, FHIR R4 JSON or NDJSON) for a round; the worker loads it, and Location tells how it goes.
+    """Takes a file of answers (CSV, XLSX, Parquet, FHIR JSON or NDJSON) for a round; the worker loads it, and Location
+    tells how it goes.
 
     The same file again while that load runs joins it. `dry_run` checks and keeps nothing; `correction` makes other
     answers to a form that is stored a further revision.
