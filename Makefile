@@ -49,6 +49,7 @@ $(VENV)/.installed-test: requirements-test.lock requirements.lock pyproject.toml
 	@touch $(VENV)/.installed $@
 
 # Debian's python3 may come without ensurepip; the pip beside it then installs into the new environment.
+# Our own packages are compiled here too: where Python may not write beside them, each start would do it again.
 # setuptools stands in the lock, so that our own packages are put in place without asking any index.
 define install
 @set -e; \
@@ -63,6 +64,7 @@ else echo "pip is needed: install python3-pip or python3-venv" >&2; exit 1; fi; 
 test -t 1 || pip="$$pip --quiet"; \
 $$pip --disable-pip-version-check install --no-input --require-hashes --only-binary :all: -r $<; \
 $$pip --disable-pip-version-check --quiet install --no-input --no-deps --no-index --no-build-isolation -e .; \
+$(BIN)/python -m compileall -q api alerts screening instruments alembic; \
 echo "Installed in $$(( $$(date +%s) - started )) s."
 endef
 

@@ -6,6 +6,7 @@ counted here from the answers as they were given, without any of the product's o
 
 import datetime as dt
 import math
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -398,9 +399,8 @@ def _answers(dice: Random, felt: float, instrument: str) -> list[Cell]:
 
 def _graded(dice: Random, felt: float, slope: float, steps: Sequence[float], items: int) -> list[Cell]:
     """Graded responses: each step up is harder to agree to."""
-    reached = [1 / (1 + math.exp(-slope * (felt - step))) for step in steps]
-    draws = [dice.random() for _ in range(items)]
-    return [sum(draw < share for share in reached) for draw in draws]
+    reached = sorted(1 / (1 + math.exp(-slope * (felt - step))) for step in steps)
+    return [len(reached) - bisect_right(reached, dice.random()) for _ in range(items)]
 
 
 def _leave_out(dice: Random, answers: dict[str, list[Cell]]) -> None:
