@@ -39,7 +39,7 @@ from api.terminal import (
     wrong,
 )
 from instruments import catalogue
-from instruments.definition import DefinitionError, parse
+from instruments.definition import DefinitionError, Instrument, line_of, parse
 from screening import access, db
 from screening.db import Database
 from screening.errors import NotFound
@@ -226,10 +226,7 @@ def score(
     """Scores a file without any database: one row out for each row in."""
     from api import score_file
 
-    try:
-        wanted = catalogue.get(instrument)
-    except catalogue.UnknownInstrument as error:
-        wrong(f"{error}.")
+    wanted = _shipped(instrument)
     data = sys.stdin.buffer.read() if file in ("-", "") else Path(file).read_bytes()
     with bar(f"{instrument}", unit_is_rows=True) as advance:
         found = score_file.score(
@@ -259,7 +256,8 @@ def list_instruments() -> int:
     for each in catalogue.all():
         forms = ", ".join(each.forms)
         scales = ", ".join(scale.id for scale in each.scales)
-        table.add_row(each.code, each.edition, each.title["en"], forms, scales, "yes" if each.is_released else "no")
+        state = "yes" if each.is_released else f"no: {len(each.open_facts)} to confirm"
+        table.add_row(each.code, each.edition, each.title["en"], forms, scales, state)
     Console().print(table)
     return 0
 
@@ -268,26 +266,89 @@ def list_instruments() -> int:
 @in_words
 def show_instrument(code: str) -> int:
     """One instrument's definition, as it stands in its file."""
-    try:
-        found = catalogue.get(code)
-    except catalogue.UnknownInstrument as error:
-        wrong(f"{error}.")
-    tell(found.body)
+    tell(_shipped(code).body)
     return 0
 
 
 @library.command("check")
 @in_words
 def check_instrument(file: InputFile) -> int:
-    """Checks a definition file; every error is named."""
+    """Checks a definition file; every error is named with its line and place."""
+    content = file.read_bytes()
     try:
-        found = parse(file.read_bytes(), file.name)
+        found = parse(content, file.name)
     except DefinitionError as error:
+        body = content.decode("utf-8", errors="replace")
         for problem in error.problems:
-            say(str(problem))
+            line = line_of(body, problem.place)
+            say(f"{file.name}{'' if line is None else f':{line}'}: {problem}")
         return NO
     tell(f"{found.code} {found.version} is sound: {len(found.items)} items, {len(found.scales)} scales.")
+    for place, fact in found.open_facts:
+        tell(f"to be confirmed before it is released: {place}: {fact.source}")
     return 0
+
+
+@library.command("licence")
+@in_words
+def record_licence(
+    code: str,
+    holder: Annotated[str, typer.Option(help="Who holds the licence.")],
+    terms: Annotated[str, typer.Option(help="By which agreement: its number, or its words.")],
+    until: Annotated[dt.datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Its last day.")] = None,
+    district: DistrictCode = None,
+) -> int:
+    """Records a district's licence for an instrument that is off without one."""
+    from screening import wordings
+
+    instrument = _shipped(code)
+    with _database() as database:
+        scope, by = _district(database, district)
+        with database.unit(scope) as session:
+            until_on = until.date() if until else None
+            wordings.record_licence(session, instrument, holder=holder, terms=terms, until_on=until_on, by=by)
+    tell(f"Recorded: {holder} may use {instrument.edition}.")
+    return 0
+
+
+@library.command("load-text")
+@in_words
+def load_text(
+    code: str,
+    file: Annotated[Path | None, typer.Argument(exists=True, dir_okay=False, help="CSV or XLSX.")] = None,
+    holder: Annotated[str, typer.Option(help="Who holds the licence for this text.")] = "",
+    terms: Annotated[str, typer.Option(help="By which agreement: its number, or its words.")] = "",
+    until: Annotated[dt.datetime | None, typer.Option(formats=["%Y-%m-%d"], help="The licence's last day.")] = None,
+    layout: Annotated[str | None, typer.Option(help="The printed edition whose numbers the ids have.")] = None,
+    template: Annotated[bool, typer.Option("--template", help="Print an empty sheet to fill in.")] = False,
+    district: DistrictCode = None,
+) -> int:
+    """Loads a site's licensed wording, one column per language, after checking it against the definition."""
+    from screening import wordings
+
+    instrument = _shipped(code)
+    if template:
+        tell("\n".join(["id,en,zh_CN", *(f"{row_id},," for row_id, _ in wordings.rows_of(instrument))]))
+        return 0
+    if file is None:
+        wrong("Name the file, or ask for --template.")
+    texts = wordings.parse(file.read_bytes(), instrument, layout=layout)
+    with _database() as database:
+        scope, by = _district(database, district)
+        with database.unit(scope) as session:
+            until_on = until.date() if until else None
+            licence = wordings.record_licence(session, instrument, holder=holder, terms=terms, until_on=until_on, by=by)
+            wordings.load(session, instrument, texts, licence, by=by)
+    for language, text in texts.items():
+        tell(f"{instrument.edition} {language}: {len(text.items)} items loaded under the licence of {holder}.")
+    return 0
+
+
+def _shipped(code: str) -> Instrument:
+    try:
+        return catalogue.get(code)
+    except catalogue.UnknownInstrument as error:
+        wrong(f"{error}.")
 
 
 @rules.command("check")

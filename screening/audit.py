@@ -49,6 +49,7 @@ ACTIONS = frozenset(
         "follow_up.overdue",
         "follow_up.planned",
         "interview.written",
+        "licence.recorded",
         "invitation.accepted",
         "invitation.issued",
         "password.changed",
@@ -65,6 +66,7 @@ ACTIONS = frozenset(
         "round.created",
         "round.opened",
         "round.reds_read",
+        "round.unreleased_allowed",
         "school.created",
         "second_factor.added",
         "second_factor.failed",
@@ -82,6 +84,7 @@ ACTIONS = frozenset(
         "upload.read",
         "upload.received",
         "upload.refused",
+        "wording.loaded",
     }
 )
 

@@ -8,7 +8,7 @@ import datetime as dt
 import hashlib
 import json
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from instruments import catalogue
 from instruments.definition import Instrument
-from screening import access, audit, db
+from screening import access, audit, battery, db
 from screening import policy as policies
 from screening.errors import InvalidUpload, NotFound, Problem, Refused
 from screening.models import Definition, Opening, Round, RoundInstrument, RuleSet, School
@@ -80,18 +80,22 @@ def create(
     closes_at: dt.datetime,
     school_ids: Collection[uuid.UUID] | None = None,
     is_historical: bool = False,
+    unreleased: Mapping[str, str] | None = None,
     by: access.Actor,
 ) -> Round:
     """Plans a round and freezes its rules: `instruments` are (code, form names), in the order in which they are asked.
 
     `school_ids` None means every school of the scope. A historical round takes answers that were given earlier: it
-    is open from the start and has no window. Raises InvalidUpload with every problem of the plan.
+    is open from the start and has no window. `unreleased` says, by code, why an instrument is asked whose sources are
+    not all confirmed. Raises InvalidUpload with every problem of the plan.
     """
+    reasons = {code: reason.strip() for code, reason in (unreleased or {}).items()}
     wanted = sorted(set(grades))
     schools = _schools(session, school_ids)
-    chosen, problems = _battery(instruments)
+    chosen, problems = battery.choose(instruments, reasons)
     problems += _window_problems(name, wanted, schools, school_ids, opens_at, closes_at)
-    problems += _age_problems(chosen, instruments, [] if is_historical else wanted)
+    problems += battery.licence_problems(session, chosen, closes_at.date())
+    problems += battery.grade_problems(chosen, instruments, [] if is_historical else wanted)
     problems += policies.check(policy, chosen)
     if problems:
         raise InvalidUpload("The round cannot be planned like this.", code="invalid_round", problems=problems)
@@ -111,9 +115,12 @@ def create(
     )
     session.add(planned)
     session.flush()
-    session.add_all(_parts(planned, instruments, schools))
+    allowed = {code: reasons[code] for code, instrument in chosen.items() if not instrument.is_released}
+    session.add_all(_parts(planned, instruments, schools, allowed))
     session.flush()
     audit.record(session, by, "round.created", "round", planned.id, schools=len(schools), historical=is_historical)
+    for code in allowed:
+        audit.record(session, by, "round.unreleased_allowed", "round", planned.id, instrument=code)
     return planned
 
 
@@ -273,38 +280,6 @@ def _schools(session: Session, school_ids: Collection[uuid.UUID] | None) -> list
     return list(session.execute(query.order_by(School.code)).scalars())
 
 
-def _battery(wanted: Sequence[tuple[str, Sequence[str]]]) -> tuple[dict[str, Instrument], list[Problem]]:
-    chosen: dict[str, Instrument] = {}
-    problems = [] if wanted else [Problem("no_instrument", "Name at least one instrument.", column="instruments")]
-    for code, names in wanted:
-        try:
-            instrument = catalogue.get(code)
-        except catalogue.UnknownInstrument as unknown:
-            problems.append(Problem("unknown_instrument", f"{unknown}.", column="instruments"))
-            continue
-        if code in chosen:
-            problems.append(Problem("instrument_twice", f"{code} is named twice.", column="instruments"))
-        if not instrument.is_released:
-            message = f"{code} is not released: its sources are not confirmed."
-            problems.append(Problem("instrument_unreleased", message, column="instruments"))
-        problems += _form_problems(instrument, names)
-        chosen[code] = instrument
-    return chosen, problems
-
-
-def _form_problems(instrument: Instrument, names: Sequence[str]) -> Iterator[Problem]:
-    if not names:
-        yield Problem("no_form", f"Say which forms of {instrument.code} are asked.", column="forms")
-    for name in names:
-        if name not in instrument.forms:
-            message = f"{instrument.code} has no {name} form, only {', '.join(instrument.forms)}."
-            yield Problem("unknown_form", message, column="forms")
-    if {"self", "youth"} <= set(instrument.forms) and "self" in names:
-        # one place of the student holds one form of an instrument, and where there is a youth form it is that
-        message = f"Students fill in the youth form of {instrument.code}, not the self form."
-        yield Problem("form_for_adults", message, column="forms")
-
-
 def _window_problems(
     name: str,
     grades: Sequence[int],
@@ -327,25 +302,6 @@ def _window_problems(
         (opens_at >= closes_at, "window_reversed", "The round must close after it opens.", "closes_at"),
     ]
     return [Problem(code, message, column=column) for is_wrong, code, message, column in checks if is_wrong]
-
-
-def _age_problems(
-    chosen: Mapping[str, Instrument], wanted: Sequence[tuple[str, Sequence[str]]], grades: Sequence[int]
-) -> list[Problem]:
-    """A grade none of whose children are of the age for which a form is made (grade 1 is 6 to 7 years old)."""
-    problems = []
-    for code, names in wanted:
-        known = chosen[code].forms if code in chosen else {}
-        for form in (known[name] for name in names if name in known):
-            for grade in grades:
-                youngest, oldest = grade + 5, grade + 6
-                if form.min_age > oldest or (form.max_age is not None and form.max_age < youngest):
-                    made_for = f"{form.min_age} to {form.max_age}" if form.max_age else f"{form.min_age} and above"
-                    message = (
-                        f"The {form.name} form of {code} is for ages {made_for}; grade {grade} is {youngest}-{oldest}."
-                    )
-                    problems.append(Problem("grade_outside_ages", message, column="grades"))
-    return problems
 
 
 def _freeze(session: Session, policy: Policy, chosen: Mapping[str, Instrument]) -> uuid.UUID:
@@ -379,7 +335,10 @@ def _freeze(session: Session, policy: Policy, chosen: Mapping[str, Instrument]) 
 
 
 def _parts(
-    planned: Round, instruments: Sequence[tuple[str, Sequence[str]]], schools: Sequence[uuid.UUID]
+    planned: Round,
+    instruments: Sequence[tuple[str, Sequence[str]]],
+    schools: Sequence[uuid.UUID],
+    unreleased: Mapping[str, str],
 ) -> list[RoundInstrument | Opening]:
     asked = [
         RoundInstrument(
@@ -388,6 +347,7 @@ def _parts(
             instrument=code,
             position=position,
             forms=list(dict.fromkeys(names)),
+            unreleased_reason=unreleased.get(code),
         )
         for position, (code, names) in enumerate(instruments)
     ]

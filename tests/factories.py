@@ -2,7 +2,7 @@
 
 import datetime as dt
 import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from sqlalchemy.orm import Session
 
@@ -118,6 +118,7 @@ def make_round(
     school_ids: Collection[uuid.UUID] | None = None,
     is_historical: bool = False,
     is_open: bool = True,
+    unreleased: Mapping[str, str] | None = None,
     by: access.Actor | None = None,
 ) -> Round:
     """A round from yesterday until in two weeks by the database's clock, open unless `is_open` is False."""
@@ -132,6 +133,7 @@ def make_round(
         closes_at=closes_at or now + dt.timedelta(days=14),
         school_ids=school_ids,
         is_historical=is_historical,
+        unreleased=unreleased,
         by=by or system(session),
     )
     if is_open and not is_historical:

@@ -47,10 +47,14 @@ READING = CARING | {
 
 
 class InstrumentBody(Body):
-    """`forms`: self, youth, parent or teacher, as the instrument has them."""
+    """`forms`: self, youth, parent or teacher, as the instrument has them.
+
+    `unreleased_reason` says why an instrument is asked although sources of it are still to be confirmed.
+    """
 
     code: Word
     forms: Annotated[list[Word], Field(min_length=1, max_length=10)]
+    unreleased_reason: Annotated[str, Field(min_length=1, max_length=500)] | None = None
 
 
 class RoundBody(Body):
@@ -155,6 +159,7 @@ def create(body: RoundBody, session: SessionDep, by: ActorDep, response: Respons
         closes_at=body.closes_at,
         school_ids=None if body.schools is None else _schools(session, body.schools),
         is_historical=body.is_historical,
+        unreleased={each.code: each.unreleased_reason for each in body.instruments if each.unreleased_reason},
         by=by,
     )
     located(response, f"/v1/rounds/{made.id}")

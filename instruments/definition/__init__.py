@@ -9,6 +9,7 @@ from __future__ import annotations
 import tomllib
 
 from instruments.definition import checks, reading
+from instruments.definition.lines import line_of
 from instruments.definition.parts import (
     FORM_NAMES,
     INFORMANTS,
@@ -65,6 +66,7 @@ __all__ = [
     "has_whole_scores",
     "holds",
     "is_whole",
+    "line_of",
     "parse",
 ]
 

@@ -123,11 +123,14 @@ class Item:
     """One question. `codes` maps every accepted code to its score, reversing already done.
 
     An item that is not scored (`is_scored` false) is optional: it never counts as missing, and a code that it does
-    not know costs no other item its score. `asked_if` names the condition under which it is asked at all.
+    not know costs no other item its score. `asked_if` names the condition under which it is asked at all;
+    `answer_set` is the name under which the file lists its options. `minimum_grade` is the lowest grade whose pupils
+    may be shown it.
     """
 
     id: str
     number: int
+    answer_set: str
     options: tuple[Option, ...]
     codes: Mapping[int, int]
     is_reversed: bool

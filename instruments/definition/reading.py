@@ -243,6 +243,7 @@ def _item(code: str, table: Table, options: Mapping[str, tuple[Option, ...]]) ->
     item = Item(
         id=f"{code}_{number}",
         number=number,
+        answer_set=str(name),
         options=answers,
         codes={o.code: mirror - o.score if is_reversed else o.score for o in answers},
         is_reversed=is_reversed,

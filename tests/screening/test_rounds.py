@@ -224,7 +224,9 @@ def test_every_problem_of_a_plan_is_named_at_once(cast: Cast) -> None:
         "unknown_school",
         "window_reversed",
         "grade_outside_ages",
+        "item_gated",
         "grade_outside_ages",
+        "item_gated",
     ]
 
 
