@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from bench.figures import Report, machine
 
-BENCHES = ("scoring", "upload", "submit", "coverage", "queue")
+BENCHES = ("scoring", "quality", "upload", "submit", "coverage", "queue")
 
 
 @dataclass(frozen=True)
@@ -14,6 +14,7 @@ class Sizes:
     """How much each benchmark takes on."""
 
     scoring: tuple[int, ...] = (100_000, 1_000_000)
+    quality: tuple[int, ...] = (100_000, 1_000_000)
     upload: tuple[int, ...] = (28_000, 100_000, 1_000_000)
     coverage: int = 1_000_000
     submit: dict[str, int] = field(default_factory=dict)
@@ -21,6 +22,7 @@ class Sizes:
 
 QUICK = Sizes(
     scoring=(5_000, 20_000),
+    quality=(3_000,),
     upload=(2_000, 8_000),
     coverage=8_000,
     submit={"rate": 50, "seconds": 3, "upload_rows": 2_000},
@@ -38,7 +40,11 @@ def main(argv: Sequence[str] = (), *, as_json: bool = False) -> int:
         from bench import scoring
 
         scoring.bench(report, list(sizes.scoring), asked.runs)
-    if set(wanted) - {"scoring"}:
+    if "quality" in wanted:
+        from bench import quality
+
+        quality.bench(report, list(sizes.quality), asked.runs)
+    if set(wanted) - {"scoring", "quality"}:
         _on_a_server(report, wanted, sizes, asked.runs)
     report.end()
     return 0 if report.is_right else 1
@@ -68,7 +74,7 @@ def _sizes(asked: argparse.Namespace) -> Sizes:
     sizes = QUICK if asked.quick else Sizes()
     if asked.rows is None:
         return sizes
-    return replace(sizes, scoring=(asked.rows,), upload=(asked.rows,), coverage=asked.rows)
+    return replace(sizes, scoring=(asked.rows,), quality=(asked.rows,), upload=(asked.rows,), coverage=asked.rows)
 
 
 def _arguments() -> argparse.ArgumentParser:

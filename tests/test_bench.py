@@ -75,6 +75,13 @@ def test_scoring_as_a_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert said["figures"][0]["ratio"] > 0
 
 
+def test_quality_as_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench.main(["--only", "quality", "--rows", "2000", "--runs", "1", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["failed_checks"] == []
+    assert [figure["rows"] for figure in said["figures"]] == [2_000] * 3
+
+
 def test_upload_coverage_and_queue_do_the_work_they_measure(
     server: embedded.Server, capsys: pytest.CaptureFixture[str]
 ) -> None:

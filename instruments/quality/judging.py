@@ -56,6 +56,7 @@ MOST_PEOPLE = 20_000
 """Of more people every k-th makes the reference: no figure in it gains from more."""
 
 _CHUNK_CELLS = 400_000
+_FEWEST_ROWS = 4_096
 _RANKED = ("guttman", "person_total", "even_odd", "distance_z")
 
 
@@ -112,7 +113,7 @@ def _chunks(
     answers: pl.DataFrame, seconds: pl.DataFrame | None, battery: Battery
 ) -> Iterator[tuple[pl.DataFrame, pl.DataFrame | None]]:
     """Slices that keep memory bounded, whatever the school's or the district's size."""
-    rows = max(1_024, _CHUNK_CELLS // max(1, len(battery.questions)))
+    rows = max(_FEWEST_ROWS, _CHUNK_CELLS // max(1, len(battery.questions)))
     for start in range(0, max(1, answers.height), rows):
         yield answers.slice(start, rows), None if seconds is None else seconds.slice(start, rows)
 
@@ -332,8 +333,14 @@ def _lie_of(answers: pl.DataFrame, sheet: Sheet) -> pl.Series:
 def _named(checks: Mapping[str, Check]) -> pl.Series:
     """The signs that hold, by name: few patterns occur, so each list is made once."""
     bits = np.sum([held.astype(np.uint32) << bit for bit, (held, _) in enumerate(checks.values())], axis=0)
-    patterns = [[sign for bit, sign in enumerate(SIGNS) if pattern >> bit & 1] for pattern in range(1 << len(SIGNS))]
-    return pl.Series("signs", patterns, dtype=pl.List(pl.Enum(SIGNS))).gather(bits)
+    return _PATTERNS.gather(bits)
+
+
+_PATTERNS = pl.Series(
+    "signs",
+    [[sign for bit, sign in enumerate(SIGNS) if pattern >> bit & 1] for pattern in range(1 << len(SIGNS))],
+    dtype=pl.List(pl.Enum(SIGNS)),
+)
 
 
 def _n_checked(checks: Mapping[str, Check]) -> pl.Series:
