@@ -152,8 +152,9 @@ def change_password(database: Database, current: str, new: str, whence: Whence, 
     if not passwords.matches(current, found.password_hash):
         _refuse(database, found, "sign_in.failed", found.email_hash, whence)
         raise NotSignedIn("This is not your present password.", code="wrong_password")
-    with database.unit(access.Scope(found.district_id, frozenset())) as session:
+    with database.unit() as session:
         guesses.forgive(session, limits)
+    with database.unit(access.Scope(found.district_id, frozenset())) as session:
         email = staff.email_of(session, by.staff_id) if by.staff_id else None
         accounts.set_password(session, found.id, new, email=email, by=by)
 
