@@ -1,8 +1,8 @@
 """The answers of one response as they stand: walked through its JSON, or cut out of its line.
 
-Most of a file's time is JSON. But most questions of a file say the same, word for word, as in the line before; a
-line whose questions are a flat list is therefore cut at them, each different piece is parsed once, and only what
-surrounds the list is parsed every time. A line that is not surely such a list is walked.
+Most of a file's time is JSON. But most questions of a file say the same, word for word, as in a line before; a line is
+therefore cut at them, each different piece is parsed once, and only what is around them is parsed every time. A line
+of which it is not sure that this says the same is parsed as a whole.
 """
 
 from __future__ import annotations
@@ -48,6 +48,10 @@ def walk(items: list[Any]) -> list[Raw]:
 
 
 def _value(link_id: str, answer: dict[str, Any]) -> Raw | None:
+    if len(answer) == 1 and "valueCoding" in answer:
+        coding = answer["valueCoding"]
+        if "extension" not in coding:  # nearly all are so; the rest of this function would say the same
+            return link_id, "valueCoding", coding.get("code"), coding.get("system"), coding.get("display"), None
     kinds = [name for name in answer if name.startswith("value")]
     if not kinds:
         is_absent = any(each.get("url") == _ABSENT for each in answer.get("extension", ()))
@@ -65,42 +69,58 @@ class Pieces:
     """Lines cut at their questions; see above."""
 
     def __init__(self) -> None:
-        self._inner: dict[bytes, list[Raw] | None] = {}
-        self._last: dict[bytes, tuple[list[Raw], bytes] | None] = {}
+        self._known: dict[bytes, tuple[list[Raw], bytes] | None] = {}
 
     def cut(self, line: bytes) -> tuple[dict[str, Any], list[Raw]] | None:
-        """The response without its questions, and its answers; None for a line that must be parsed as a whole."""
+        """The response without the questions cut out of it, and all its answers; None where it must be parsed whole.
+
+        Only whole lists of questions are cut out: each begins right behind an `"item": [` and ends before its `]`.
+        """
         head, *pieces = line.split(_CUT)
-        if not pieces or head.count(b'"item"') != 1 or not _OPENED.search(head):
-            return None
-        found: list[Raw] = []
-        for piece in pieces[:-1]:
-            answers = self._inner[piece] if piece in self._inner else self._learn_inner(piece)
-            if answers is None:
+        kept, found, is_within = [head], [], False
+        for piece in pieces:
+            known = self._known[piece] if piece in self._known else self._learn(piece)
+            if known is None and not is_within:
+                kept.append(_CUT + piece)  # a group, which holds its own list
+                continue
+            if known is None or not (is_within or _OPENED.search(kept[-1])):
                 return None
-            found += answers
-        end = self._last[pieces[-1]] if pieces[-1] in self._last else self._learn_last(pieces[-1])
-        if end is None:
+            found += known[0]
+            is_within = known[1] == b","
+            if not is_within:
+                kept.append(known[1])
+        text = b"".join(kept)
+        around = None if is_within or not found else _parsed(text)
+        if around is None or around.get("resourceType") != "QuestionnaireResponse":
             return None
-        around = _parsed(head + end[1])
-        # With its questions cut out, the response's own list is an empty one; any other place was cut wrongly.
-        if around is None or around.get("item") != [] or around.get("resourceType") != "QuestionnaireResponse":
+        try:
+            # Every list called item is one of the response's own, so those that were cut out are.
+            is_sure = _lists(around) == text.count(b'"item"')
+            return (around, found + walk(around["item"])) if is_sure else None
+        except MISSHAPEN:
             return None
-        return around, found + end[0]
 
-    def _learn_inner(self, piece: bytes) -> list[Raw] | None:
+    def _learn(self, piece: bytes) -> tuple[list[Raw], bytes] | None:
+        """What a piece says if it is a whole question, with what follows it: the next one (","), or its list's end."""
         known = _question(piece)
-        answers = known[0] if known and known[1].strip() == b"," else None
-        if len(self._inner) < _MOST_PIECES:
-            self._inner[piece] = answers
-        return answers
+        if known is not None:
+            end = known[1].strip()
+            known = (known[0], end) if end == b"," or end.startswith(b"]") else None
+        if len(self._known) < _MOST_PIECES:
+            self._known[piece] = known
+        return known
 
-    def _learn_last(self, piece: bytes) -> tuple[list[Raw], bytes] | None:
-        known = _question(piece)
-        end = known if known and b'"item"' not in known[1] else None
-        if len(self._last) < _MOST_PIECES:
-            self._last[piece] = end
-        return end
+
+def _lists(response: dict[str, Any]) -> int:
+    """How many lists of questions a response has, at whatever depth."""
+    count, waiting = 0, [response]
+    while waiting:
+        each = waiting.pop()
+        if "item" in each:
+            count += 1
+            waiting += each["item"]
+        waiting += each.get("answer", ())
+    return count
 
 
 def _question(piece: bytes) -> tuple[list[Raw], bytes] | None:

@@ -530,7 +530,10 @@ ODD = st.sampled_from(
         {"linkId": "phq9_3", "answer": [{"valueInteger": 1}, {"valueInteger": 2}]},
         {"linkId": "phq9_4", "answer": [coded("1", "urn:x", display="a } ] , { \"linkId\" b")]},
         {"answer": [{"valueInteger": 1}], "linkId": "phq9_5"},
-        {"linkId": "g", "item": [{"linkId": "phq9_6", "answer": [{"valueInteger": 2}]}]},
+        {"linkId": "g", "item": [{"linkId": "phq9_6", "answer": [{"valueInteger": 2}]}, {"linkId": "phq9_6"}]},
+        {"linkId": "g", "item": [{"linkId": "h", "item": [{"linkId": "phq9_6"}]}], "x": [{"linkId": "no"}]},
+        {"linkId": "g", "answer": [{"valueInteger": 1}], "item": [{"linkId": "phq9_6"}]},
+        {"linkId": "g", "item": []},
         {"linkId": "phq9_7", "answer": [{"valueInteger": 2, "item": [{"linkId": "phq9_8", "answer": [coded("3")]}]}]},
         {"linkId": "phq9_9", "text": "…", "answer": [coded("LA6571-9", LOINC)]},
         {"linkId": "phq9_1"},
@@ -557,7 +560,21 @@ def test_a_line_cut_at_its_questions_says_what_it_says_as_a_whole(
     for _ in range(2):
         cut = pieces.cut(line)
         if cut is not None:
-            assert cut == ({**whole, "item": []}, walking.walk(items))
+            around, answers = cut
+            assert sorted(answers, key=str) == sorted(walking.walk(items), key=str)
+            assert {name: around[name] for name in around if name != "item"} == head | more
+
+
+def test_lines_as_most_programs_write_them_are_cut() -> None:
+    questions = [{"linkId": f"q{n}", "answer": [{"valueInteger": n}]} for n in range(4)]
+    head = {"resourceType": "QuestionnaireResponse"}
+    groups = [{"linkId": "g", "text": "x", "item": questions[:2]}, {"linkId": "h", "item": questions[2:]}]
+    for items in (questions, groups, [{"linkId": "all", "item": groups}]):
+        for separators in ((",", ":"), (", ", ": ")):
+            for whole in ({**head, "item": items}, {"item": items, **head}):
+                cut = walking.Pieces().cut(json.dumps(whole, separators=separators).encode())
+                assert cut is not None, whole
+                assert sorted(cut[1]) == sorted(walking.walk(items))
 
 
 @pytest.mark.parametrize(
@@ -573,6 +590,9 @@ def test_a_line_cut_at_its_questions_says_what_it_says_as_a_whole(
         b'{"resourceType":"QuestionnaireResponse","item":{"linkId":"a"}}',
         b'{"resourceType":"Questionnaire","item":[{"linkId":"a"}]}',
         b'{"linkId":"a"},{"linkId":"b"}',
+        b'{"resourceType":"QuestionnaireResponse","item":[{"linkId":"a"}],"x":{"item":[{"linkId":"b"}]}}',
+        b'{"resourceType":"QuestionnaireResponse","item":[{"linkId":"a"}],"item":[{"linkId":"b"}]}',
+        b'{"resourceType":"QuestionnaireResponse","item":[{"linkId":"a"}],"contained":[{"linkId":"b"}]}',
     ],
 )
 def test_a_line_that_is_no_flat_list_is_not_cut(line: bytes) -> None:
