@@ -19,6 +19,7 @@ from alerts import routing
 from screening import access, audit, staff
 from screening.db import Database
 from screening.errors import NotFound
+from screening.inserting import as_array
 from screening.settings import Settings
 
 URGENCIES = {1: "routine", 2: "soon", 3: "immediate"}
@@ -83,7 +84,7 @@ class Delivered:
 
 _RINGING = text(
     "select id, school_id, tier, owner_id, raised_at, answer_by from alerts where district_id = :district"
-    " and id = any(:alerts) and tier >= :from_tier and closed_at is null order by id"
+    " and id = any(cast(:alerts as uuid[])) and tier >= :from_tier and closed_at is null order by id"
 )
 
 
@@ -96,7 +97,11 @@ def announce(session: Session, alert_ids: Iterable[uuid.UUID], *, now: dt.dateti
     wanted = list(alert_ids)
     if not wanted:
         return 0
-    parameters = {"district": access.scope_of(session).district_id, "alerts": wanted, "from_tier": TELLING_FROM}
+    parameters = {
+        "district": access.scope_of(session).district_id,
+        "alerts": as_array("uuid", wanted),
+        "from_tier": TELLING_FROM,
+    }
     ringing = session.execute(_RINGING, parameters).all()
     rota = routing.rota(session) if ringing else routing.Rota({})
     notices = []
@@ -135,13 +140,13 @@ def put(session: Session, notices: Sequence[Notice], *, now: dt.datetime) -> int
         {
             "district": access.scope_of(session).district_id,
             "now": now,
-            "schools": [notice.school_id for notice in notices],
-            "recipients": [notice.recipient_id for notice in notices],
-            "subjects": [notice.subject for notice in notices],
-            "subject_ids": [notice.subject_id for notice in notices],
-            "occasions": [notice.occasion for notice in notices],
-            "urgencies": [notice.urgency for notice in notices],
-            "dues": [notice.due_at for notice in notices],
+            "schools": as_array("uuid", [notice.school_id for notice in notices]),
+            "recipients": as_array("uuid", [notice.recipient_id for notice in notices]),
+            "subjects": as_array("text", [notice.subject for notice in notices]),
+            "subject_ids": as_array("uuid", [notice.subject_id for notice in notices]),
+            "occasions": as_array("text", [notice.occasion for notice in notices]),
+            "urgencies": as_array("text", [notice.urgency for notice in notices]),
+            "dues": as_array("timestamptz", [notice.due_at for notice in notices]),
         },
     ).all()
     return len(made)

@@ -165,9 +165,14 @@ def _not_yet_noticed(session: Session, signals: Sequence[Signal]) -> list[Signal
                 " join alerts a on a.district_id = :district and a.student_id = n.student_id"
                 " join alert_reasons r on r.district_id = a.district_id and r.alert_id = a.id"
             ),
-            {"district": access.scope_of(session).district_id, "students": list({s.student_id for s in signals})},
+            {
+                "district": access.scope_of(session).district_id,
+                "students": as_array("uuid", {s.student_id for s in signals}),
+            },
         )
     }
+    if not noticed:  # as nearly always, and then there may be tens of thousands
+        return list(signals)
     return [s for s in signals if (s.student_id, s.rule, s.source) not in noticed]
 
 
@@ -183,7 +188,7 @@ def _locked(session: Session, students: list[uuid.UUID]) -> dict[uuid.UUID, _Hel
                 " join alerts a on a.district_id = :district and a.student_id = n.student_id and a.closed_at is null"
                 " order by a.student_id for no key update of a"
             ),
-            {"district": access.scope_of(session).district_id, "students": students},
+            {"district": access.scope_of(session).district_id, "students": as_array("uuid", students)},
         )
     }
 
@@ -197,11 +202,15 @@ def _open(
     """Opens an alert for each student, unless another transaction was faster; returns the alerts by student."""
     if not fresh:
         return {}
-    rows = [_alert_row(student, own, now, due) for student, own in sorted(fresh.items())]
+    rows = [_alert_row(student, own, now, due) for student, own in sorted(fresh.items(), key=_by_id)]
     inserted = _insert_alerts(session, rows, now)
     opened = {row["student_id"]: row["id"] for row in rows if row["id"] in inserted}
     _add_reasons(session, {alert: fresh[student] for student, alert in opened.items()}, now)
     return opened
+
+
+def _by_id(found: tuple[uuid.UUID, object]) -> int:
+    return found[0].int
 
 
 _INSERT_ALERTS = text(
@@ -354,8 +363,8 @@ def _add_reasons(session: Session, by_alert: Mapping[uuid.UUID, Sequence[Signal]
                 "district": district_id,
                 "now": now,
                 "alert": as_array("uuid", [alert_id for alert_id, _ in rows]),
-                "rule": [signal.rule for _, signal in rows],
-                "source": [signal.source for _, signal in rows],
+                "rule": as_array("text", [signal.rule for _, signal in rows]),
+                "source": as_array("text", [signal.source for _, signal in rows]),
                 "school": as_array("uuid", [signal.school_id for _, signal in rows]),
                 "tier": as_array("smallint", [signal.tier for _, signal in rows]),
                 "sealed": as_array("bytea", [signal.sealed for _, signal in rows]),

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from screening import access
 from screening.db import Database
+from screening.inserting import as_array
 from screening.statements import Statement
 
 ACTIONS = frozenset(
@@ -110,7 +111,7 @@ def record_many(
             "role": by.leading_role,
             "action": action,
             "subject": subject,
-            "ids": list(subject_ids),
+            "ids": as_array("uuid", subject_ids),
         },
     )
 

@@ -2,7 +2,8 @@
 
 import datetime as dt
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import text
@@ -38,14 +39,27 @@ def plain_array(values: Iterable[uuid.UUID | int | bool | dt.datetime | None]) -
     return "{" + ",".join("null" if each is None else _plain(each) for each in values) + "}"
 
 
-def as_array(kind: str, values: list[Any]) -> str | list[Any]:
+def as_array(kind: str, values: Iterable[Any]) -> str | list[Any]:
     """A column for `unnest`, to be cast to an array of this PostgreSQL type."""
-    if kind == "bytea":
-        return bytea_array(values)
-    return plain_array(values) if kind in _PLAIN else values
+    written = _WRITTEN.get(kind)
+    if written is None:
+        return list(values)
+    return "{" + ",".join(["null" if each is None else written(each) for each in values]) + "}"
 
 
-_PLAIN = frozenset({"uuid", "smallint", "integer", "boolean", "timestamptz"})
+def _quoted(value: str) -> str:
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+_WRITTEN: Mapping[str, Callable[[Any], str]] = {
+    "uuid": attrgetter("hex"),
+    "smallint": str,
+    "integer": str,
+    "boolean": str,
+    "timestamptz": dt.datetime.isoformat,
+    "bytea": lambda value: f'"\\\\x{value.hex()}"',
+    "text": _quoted,
+}
 
 
 def _plain(value: uuid.UUID | int | bool | dt.datetime) -> str:

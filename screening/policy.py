@@ -156,10 +156,10 @@ class Policy:
 
     def rule(self, rule_id: str) -> Rule:
         """The rule or combination of that id; ValueError when this policy has none."""
-        for rule in self.all_rules:
-            if rule.id == rule_id:
-                return rule
-        raise ValueError(f"policy {self.code} {self.version} has no rule {rule_id!r}")
+        found = _rules_by_id(self).get(rule_id)
+        if found is None:
+            raise ValueError(f"policy {self.code} {self.version} has no rule {rule_id!r}")
+        return found
 
     def tier_name(self, tier: int, locale: str) -> str:
         """What this place calls the tier; English where the locale is unknown."""
@@ -188,6 +188,11 @@ class Policy:
 
     def _is_child(self, age: int | None) -> bool:
         return age is None or age < self.consent.student_from_age
+
+
+@lru_cache(maxsize=256)
+def _rules_by_id(policy: Policy) -> Mapping[str, Rule]:
+    return {rule.id: rule for rule in policy.all_rules}
 
 
 def parse(text: str | bytes, origin: str) -> Policy:
