@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,10 +74,9 @@ def even_odd(values: Values, facets: Sequence[Sequence[int]]) -> Floats:
     n_rows = len(values.filled)
     if len(wide) < FEWEST_FACETS:
         return np.full(n_rows, np.nan)
-    chance = np.random.default_rng(20)
     n, x1, y1, xx, yy, xy = (np.zeros((n_rows, N_SPLITS)) for _ in range(6))
-    for facet in wide:
-        one, other, both = _halves(values, facet, _splits(len(facet), chance))
+    for number, facet in enumerate(wide):
+        one, other, both = _halves(values, facet, _splits(len(facet), number))
         n += both
         x1 += one
         y1 += other
@@ -91,8 +91,13 @@ def even_odd(values: Values, facets: Sequence[Sequence[int]]) -> Floats:
     return found
 
 
-def _splits(n_questions: int, chance: np.random.Generator) -> Floats:
-    """Questions x splits, 1 where the question is in the first half; the first split is even-odd."""
+@lru_cache(maxsize=1_024)
+def _splits(n_questions: int, number: int) -> Floats:
+    """Questions x splits, 1 where the question is in the first half; the first split is even-odd.
+
+    `number` is the facet's, so that facets of one size are not all split alike.
+    """
+    chance = np.random.default_rng(number)
     orders = [np.arange(n_questions), *(chance.permutation(n_questions) for _ in range(N_SPLITS - 1))]
     return np.stack([order % 2 == 0 for order in orders], axis=1).astype(np.float64)
 

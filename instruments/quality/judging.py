@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
 
 import numpy as np
 import polars as pl
@@ -65,14 +66,15 @@ def signs(
     battery: Battery,
     *,
     seconds: pl.DataFrame | None = None,
-    reference: Reference | None = None,
+    reference: Reference | Literal["batch"] | None = "batch",
 ) -> pl.DataFrame:
     """Signs of careless answering, one sheet (a person's whole battery) per row.
 
     `answers` has a column of codes per question, named by its id; other columns are ignored, a question without a
     column is a blank. The columns of validity rules are taken from it where scoring has already put them there.
     `seconds`, of the same height, has columns named by question id, or by instrument code for the whole form.
-    `reference` is the sample to compare with; without one the batch is its own, if it has `FEWEST_PEOPLE`.
+    `reference` is the sample to compare with: by default the batch itself, if it has `FEWEST_PEOPLE`. With None the
+    indices that need one are null, and what is said of a sheet depends on that sheet alone, today and in a replay.
 
     Returns a frame of the same height and order: every index of `INDICES`, null where it cannot be computed and never
     a zero in its place; `signs`, those of `SIGNS` that hold; `n_checked`, how many of them could be computed;
@@ -85,12 +87,13 @@ def signs(
     """
     if seconds is not None:
         _check_seconds(answers, seconds, battery)
-    if reference is None:
-        reference = reference_of(answers, battery)
+    compared = reference_of(answers, battery) if reference == "batch" else reference
 
     def judged(chunk: tuple[pl.DataFrame, pl.DataFrame | None]) -> pl.DataFrame:
-        return _judged(*chunk, battery, reference)
+        return _judged(*chunk, battery, compared)
 
+    if answers.height <= _rows_of_a_chunk(battery):
+        return judged((answers, seconds))
     with ThreadPoolExecutor(pl.thread_pool_size()) as threads:
         return pl.concat(threads.map(judged, _chunks(answers, seconds, battery)))
 
@@ -113,9 +116,13 @@ def _chunks(
     answers: pl.DataFrame, seconds: pl.DataFrame | None, battery: Battery
 ) -> Iterator[tuple[pl.DataFrame, pl.DataFrame | None]]:
     """Slices that keep memory bounded, whatever the school's or the district's size."""
-    rows = max(_FEWEST_ROWS, _CHUNK_CELLS // max(1, len(battery.questions)))
+    rows = _rows_of_a_chunk(battery)
     for start in range(0, max(1, answers.height), rows):
         yield answers.slice(start, rows), None if seconds is None else seconds.slice(start, rows)
+
+
+def _rows_of_a_chunk(battery: Battery) -> int:
+    return max(_FEWEST_ROWS, _CHUNK_CELLS // max(1, len(battery.questions)))
 
 
 def _indices(
@@ -152,7 +159,8 @@ def _indices(
             found["mahalanobis"], found["freedom"] = indices.distance(
                 values, reference.means, reference.precision, reference.is_used
             )
-    return found
+    # The last digit of a sum depends on what else is summed beside it; a threshold must not.
+    return {name: np.round(values, 9) for name, values in found.items()}
 
 
 def _oriented(found: Mapping[str, Floats]) -> dict[str, Floats]:

@@ -196,6 +196,7 @@ def test_order_of_rows_further_columns_and_chunks_change_nothing(monkeypatch: py
     turned = quality.signs(dressed[order], BATTERY)
     assert_close(turned, plain[order])
     monkeypatch.setattr("instruments.quality.judging._CHUNK_CELLS", 1)
+    monkeypatch.setattr("instruments.quality.judging._FEWEST_ROWS", 700)
     assert_close(quality.signs(answers, BATTERY), plain)
 
 
@@ -205,6 +206,13 @@ def test_one_sheet_against_a_reference_is_what_it_was_in_the_batch() -> None:
     batch = quality.signs(answers, BATTERY)
     for row in (0, 17, 499):
         assert_close(quality.signs(answers[row], BATTERY, reference=reference), batch[row])
+
+
+def test_without_a_reference_a_sheet_is_judged_by_itself_alone() -> None:
+    answers = sheets(500, n_blank=1)
+    together = quality.signs(answers, BATTERY, reference=None)
+    assert together["guttman"].is_null().all()
+    assert pl.concat([quality.signs(answers[n], BATTERY, reference=None) for n in range(20)]).equals(together.head(20))
 
 
 def test_more_blanks_than_a_fifth_leave_no_distance() -> None:
@@ -264,7 +272,7 @@ def test_a_lie_scale_over_its_limit_is_invalid() -> None:
 
 def test_speed_alone_is_a_note_and_with_another_sign_invalid() -> None:
     fast = lying(0, 0, 1, 0, 0, 0, 0, 0, seconds=4)
-    assert (fast["seconds_per_item"], fast["signs"], fast["verdict"]) == (4 / 7, ["fast"], "valid")
+    assert (fast["seconds_per_item"], fast["signs"], fast["verdict"]) == (0.571428571, ["fast"], "valid")
     assert lying(0, 0, 0, 0, 0, 0, 0, 0, seconds=4)["verdict"] == "invalid"
     hurried = lying(0, 0, 0, 0, 0, 0, 0, 0, seconds=8)
     assert (hurried["signs"], hurried["verdict"]) == (["instructed"], "valid")
@@ -311,6 +319,14 @@ def test_invalid_never_masks_critical(instrument: Instrument) -> None:
     quiet = beside.with_columns(pl.lit(False).alias(name) for name in criticals)
     again = quality.signs(quiet, quality.of_instruments([(instrument, None)]), seconds=seconds)
     assert again.equals(found), "a verdict does not look at them either"
+
+
+def test_strong_agreement_with_everything_in_a_form_on_self_esteem_is_suspect() -> None:
+    rses = catalogue.get("rses")
+    battery = quality.of_instruments([(rses, None)])
+    [found] = quality.signs(one_sheet(**{item.id: item.options[0].code for item in rses.items}), battery).to_dicts()
+    assert (found["contradictory"], found["longstring"]) == (3, 1.0)
+    assert (found["signs"], found["verdict"]) == (["contradictory", "longstring"], "suspect")
 
 
 # -- wrong use -----------------------------------------------------------------------------------------------------
