@@ -34,9 +34,10 @@ MOST_LAG_MS = 3.0
 _MOST_PER_SECOND = 1_600  # more than any of the peers reaches on few cores; a ceiling run ends early if one does
 _WARM_SECONDS = 2.0
 
-PLAIN = ((0, 0, 1, 0, 1, 0, 0, 0, 0), (1, 0, 1, 1, 1, 0, 0, 1, 0), (0,) * 9, (1, 1, 2, 1, 1, 1, 0, 0, 0))
-WEIGHTY = ((2, 2, 1, 2, 1, 2, 2, 1, 0), (3, 2, 2, 2, 2, 2, 2, 1, 1), (1, 0, 0, 1, 0, 0, 0, 0, 3))
-"""Forms after which somebody is alerted: about one in 14."""
+WEIGHTY_IN = 14
+"""One in so many forms tells of self-harm, after which somebody is alerted."""
+_LIGHT = 7
+"""What the others add up to at most: nobody is alerted."""
 
 
 @dataclass(frozen=True)
@@ -189,7 +190,21 @@ def _wait_for(port: int) -> None:
 
 def _forms(n_forms: int) -> list[tuple[int, ...]]:
     rng = random.Random(14)  # noqa: S311 - no secret
-    return [rng.choice(WEIGHTY if rng.random() < 1 / 14 else PLAIN) for _ in range(n_forms)]
+    return [form(rng, is_weighty=rng.random() < 1 / WEIGHTY_IN) for _ in range(n_forms)]
+
+
+def form(rng: random.Random, *, is_weighty: bool) -> tuple[int, ...]:
+    """Answers to the nine items, seldom twice the same: nothing that was remembered of one form helps the next."""
+    answers = [0] * 9
+    for _ in range(rng.randint(0, 20 if is_weighty else _LIGHT)):
+        item = rng.randrange(8)
+        answers[item] = min(3, answers[item] + 1)
+    answers[8] = rng.randint(1, 3) if is_weighty else 0
+    return tuple(answers)
+
+
+def _is_weighty(answers: Sequence[int]) -> bool:
+    return answers[8] > 0
 
 
 def _write_plan(path: Path, lines: Iterator[tuple[str, dict[str, str], str]]) -> None:
@@ -205,14 +220,14 @@ def _product(ground: Ground, forms: list[tuple[int, ...]], folder: Path) -> _Pee
         (
             f"/v1/assignments/{place}/submit",
             {"Authorization": f"Bearer {tokens[str(school)]}"},
-            json.dumps({"answers": {f"phq9_{item}": code for item, code in enumerate(form, start=1)}}),
+            json.dumps({"answers": {f"phq9_{item}": code for item, code in enumerate(answers, start=1)}}),
         )
-        for (place, school), form in zip(places, forms, strict=True)
+        for (place, school), answers in zip(places, forms, strict=True)
     )
     plan = folder / "product.jsonl"
     _write_plan(plan, lines)
     arguments = {"url": ground.url, "home": str(folder)}
-    return _Peer("product", "bench.submit:serve_product", arguments, plan, [form in WEIGHTY for form in forms],
+    return _Peer("product", "bench.submit:serve_product", arguments, plan, [_is_weighty(one) for one in forms],
                  [place for place, _ in places])  # fmt: skip
 
 
@@ -229,7 +244,7 @@ def _minimal(ground: Ground, forms: list[tuple[int, ...]], folder: Path, mode: s
     plan = folder / f"{mode}.jsonl"
     _write_plan(plan, lines)
     arguments = {"mode": mode, "url": ground.server.url(database=ground.name, role="superuser")}
-    return _Peer(mode, "bench.submit:serve_minimal", arguments, plan, [form in WEIGHTY for form in forms])
+    return _Peer(mode, "bench.submit:serve_minimal", arguments, plan, [_is_weighty(one) for one in forms])
 
 
 def _tokens(ground: Ground) -> dict[str, str]:
@@ -334,7 +349,7 @@ def _verbs(report: Report, ground: Ground, seconds: float = 3.0) -> None:
             " from administrations d where d.round_id = a.round_id and d.student_id = a.student_id)"
         ).fetchall()
     rng = random.Random(15)  # noqa: S311 - no secret
-    waiting = iter([(place, school, rng.choice(PLAIN)) for place, school in places])
+    waiting = iter([(place, school, form(rng, is_weighty=False)) for place, school in places])
     with ground.database() as database:
         for n_threads in (1, AT_ONCE):
             done = _in_threads(_submitting(ground, database, waiting), n_threads, seconds)
@@ -350,8 +365,8 @@ def _submitting(
     by = access.Actor(ground.schools[0], ground.district_id, ground.schools[0], (access.RoleAt("counselor"),))
 
     def submit() -> None:
-        place, school, form = next(waiting)
-        answers = {f"phq9_{item}": code for item, code in enumerate(form, start=1)}
+        place, school, given = next(waiting)
+        answers = {f"phq9_{item}": code for item, code in enumerate(given, start=1)}
         with database.unit(access.Scope(ground.district_id, frozenset({school}))) as session:
             now = db.now(session)
             done = assignments.submit(session, place, answers=answers, by=by, now=now)

@@ -1,16 +1,16 @@
 """The benchmarks run, say what they found, and notice when a figure would be of other work."""
 
 import json
+import random
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 import bench
-from bench import coverage, grounds, minimal, queue, scoring, upload
+from bench import coverage, grounds, minimal, queue, scoring, submit, upload
 from bench.figures import Figure, Report
 from bench.population import Population, truth
-from bench.submit import PLAIN, WEIGHTY
 from screening import embedded
 
 ROWS = 300
@@ -64,8 +64,11 @@ def test_a_checksum_sees_a_single_answer() -> None:
 
 
 def test_the_minimal_app_weighs_as_the_product_does() -> None:
-    assert all(minimal.scored(list(form))[2] == 0 for form in PLAIN)
-    assert all(minimal.scored(list(form))[2] > 0 for form in WEIGHTY)
+    rng = random.Random(1)  # noqa: S311 - no secret
+    plain, weighty = ([submit.form(rng, is_weighty=w) for _ in range(500)] for w in (False, True))
+    assert len(set(plain)) > 250
+    assert all(minimal.scored(list(answers))[2] == 0 for answers in plain)
+    assert all(minimal.scored(list(answers))[2] > 0 for answers in weighty)
 
 
 def test_scoring_as_a_command(capsys: pytest.CaptureFixture[str]) -> None:
