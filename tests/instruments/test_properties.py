@@ -1,5 +1,8 @@
 """What must hold for any answers at all."""
 
+import os
+import random
+
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -12,6 +15,8 @@ from tests.instruments.made_up import EVERYTHING
 # The sixty wide items have their own tests; here they would only be slow.
 INSTRUMENTS = [i for i in (*catalogue.all(), *EVERYTHING.values()) if i.code != "wide"]
 ids = [instrument.edition for instrument in INSTRUMENTS]
+# The optimizer takes seconds over many scales at once; those are for the long run.
+INLINED = [i for i in INSTRUMENTS if len(i.scales) <= 5 or os.environ.get("SCREENING_STORM") == "1"]
 QUICK = settings(max_examples=8, deadline=None)
 
 Form = dict[str, int | None]
@@ -38,6 +43,19 @@ def test_one_form_and_the_batch_agree(instrument: Instrument, data: st.DataObjec
     for form in instrument.forms:
         batch = scoring.score(frame_of(instrument, forms), instrument, form)
         assert batch.to_dicts() == [scoring.score_one(answers, instrument, form) for answers in forms]
+
+
+@pytest.mark.storm
+@pytest.mark.parametrize("instrument", INLINED, ids=lambda one: str(one.edition))
+def test_the_expressions_agree_with_the_batch(instrument: Instrument) -> None:
+    draw = random.Random(instrument.code)  # noqa: S311 - made-up answers
+    forms: list[Form] = [
+        {item.id: draw.choice((None, *item.codes, *item.codes, max(item.codes) + 1)) for item in instrument.items}
+        for _ in range(50)
+    ]
+    forms += [{item.id: draw.choice(tuple(item.codes)) for item in instrument.items} for _ in range(50)]
+    for form in instrument.forms:
+        batch = scoring.score(frame_of(instrument, forms), instrument, form)
         inline = frame_of(instrument, forms).lazy().select(scoring.expressions(instrument, form)).collect()
         assert inline.equals(batch)
 
