@@ -94,7 +94,7 @@ class AlertReason(Tenant):
     alert_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
     rule: Mapped[str] = mapped_column(primary_key=True)
     source: Mapped[str] = mapped_column(primary_key=True)
-    """result/<round>/<revision>, safety_answer/<assignment>/<item>, upload/<upload>/<place>, concern/<id>."""
+    """result/<round>/<attempt>, safety_answer/<round>/<attempt>, upload/<file digest>/<place>, concern/<id>."""
     school_id: Mapped[uuid.UUID | None]
     tier: Mapped[int] = mapped_column(SmallInteger)
     noticed_at: Mapped[dt.datetime]

@@ -158,7 +158,7 @@ def _by_student(signals: Sequence[Signal]) -> dict[uuid.UUID, list[Signal]]:
 
 def _not_yet_noticed(session: Session, signals: Sequence[Signal]) -> list[Signal]:
     noticed = {
-        tuple(row)
+        (row.student_id, row.rule, rules.occasion(row.source))
         for row in session.execute(
             text(
                 "select a.student_id, r.rule, r.source from unnest(cast(:students as uuid[])) as n (student_id)"
@@ -173,7 +173,7 @@ def _not_yet_noticed(session: Session, signals: Sequence[Signal]) -> list[Signal
     }
     if not noticed:  # as nearly always, and then there may be tens of thousands
         return list(signals)
-    return [s for s in signals if (s.student_id, s.rule, s.source) not in noticed]
+    return [s for s in signals if (s.student_id, s.rule, rules.occasion(s.source)) not in noticed]
 
 
 def _locked(session: Session, students: list[uuid.UUID]) -> dict[uuid.UUID, _Held]:

@@ -37,6 +37,8 @@ class Submitted:
     rules: rounds.RoundRules
 
 
+FIRST_ATTEMPT = 1
+"""What is answered online is the first attempt."""
 Answers = Mapping[str, int | None]
 Sent = Mapping[str, object]
 """A page as it came, before each of its answers was found to be one."""
@@ -261,7 +263,7 @@ def _safety_signals(place: _Place, pages: Mapping[str, Answers]) -> tuple[Signal
             rule=rule_id,
             tier=place.rules.policy.rule(rule_id).tier,
             is_self_harm=True,
-            source=f"safety_answer/{place.row['id']}",
+            source=f"safety_answer/{place.round_id}/{FIRST_ATTEMPT}",
             round_id=place.round_id,
         )
         for rule_id in verdict.reasons

@@ -27,7 +27,7 @@ class Signal:
     """One reason why somebody should look at a student; what alerts are made of.
 
     `source` says where it comes from in a way that is the same when it comes again: result/<round>/<attempt>,
-    safety_answer/<assignment>/<item>, upload/<file digest>/<place>, concern/<id>. A signal from a row that matched no
+    safety_answer/<round>/<attempt>, upload/<file digest>/<place>, concern/<id>. A signal from a row that matched no
     student has `student_id` None and is found by `file_digest` and `place`.
     """
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy.exc import IntegrityError
 
-from alerts import raising
+from alerts import raising, triage
 from screening import assignments, coverage, rounds
 from screening.assignments import NotKept, Saved, Submitted
 from screening.errors import Conflict, InvalidUpload, NotFound, Refused
@@ -126,6 +126,24 @@ def test_a_critical_answer_in_an_unfinished_form_is_heard_at_once(cast: Cast, op
     )
     assert alert["reasons"] == 1
     assert sending.forms(cast, opened.id) == []
+
+
+def test_what_rang_as_it_was_saved_does_not_ring_again_when_it_is_handed_in(cast: Cast, opened: Round) -> None:
+    at = place(cast, opened, cast.students.granted_13)
+    save(cast, at, {"phq9_9": 1})
+    (alert,) = sending.alerts(cast)
+    with cast.database.unit(cast.scope) as session:
+        triage.acknowledge(session, alert["id"], by=cast.an, now=now())
+
+    submit(cast, at, {f"phq9_{item}": 0 for item in range(1, 9)})
+
+    (after,) = sending.alerts(cast)
+    assert (after["reasons"], after["state"]) == (1, "acknowledged")
+
+    worse = place(cast, opened, cast.students.granted_17)
+    save(cast, worse, {"phq9_9": 1})
+    submit(cast, worse, {f"phq9_{item}": 3 for item in range(1, 10)})
+    assert max(alert["tier"] for alert in sending.alerts(cast)) == RED
 
 
 def test_it_is_heard_in_the_same_transaction(cast: Cast, opened: Round, monkeypatch: pytest.MonkeyPatch) -> None:
