@@ -16,7 +16,7 @@ Floats = NDArray[np.float64]
 Places = NDArray[np.int8]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Question:
     """One question: `places` maps a code to its place on the printed form, `steps` to its place after reversing.
 
@@ -38,7 +38,7 @@ class Question:
         return max(self.steps.values())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Sheet:
     """The questions of one form, in printed order."""
 
@@ -57,9 +57,9 @@ class Sheet:
         return len({question.is_reversed for question in self.questions}) == 2
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Battery:
-    """The forms that one person fills in at one sitting."""
+    """The forms that one person fills in at one sitting. What is derived from one is kept with it, so make it once."""
 
     sheets: tuple[Sheet, ...]
 
@@ -111,25 +111,35 @@ def joined(batteries: Iterable[Battery]) -> Battery:
     return Battery(tuple(sheet for battery in batteries for sheet in battery.sheets))
 
 
-def places_of(answers: pl.DataFrame, questions: Sequence[Question]) -> Places:
+def places_of(answers: pl.DataFrame, battery: Battery) -> Places:
     """Rows x questions: each answer's place on the printed form, -1 for a blank or an unknown code."""
-    low = np.array([min(question.places) for question in questions], dtype=np.int64)
-    high = np.array([max(question.places) for question in questions], dtype=np.int64)
-    table = np.full((len(questions), int((high - low).max(initial=0)) + 3), -1, dtype=np.int8)
-    for row, question in enumerate(questions):
+    table = _table(battery)
+    cells = _cells(battery, frozenset(answers.columns).intersection(one.id for one in battery.questions))
+    codes = answers.select(pl.repeat(0, pl.len(), dtype=pl.Int16).alias("·"), *cells).to_numpy()[:, 1:]
+    found: Places = table[np.arange(len(table)), codes]
+    return found
+
+
+@lru_cache(maxsize=128)
+def _table(battery: Battery) -> Places:
+    """Question x code: places. The first cell and the one after the last code always say "blank"."""
+    spans = [max(question.places) - min(question.places) for question in battery.questions]
+    table = np.full((len(spans), max(spans) + 3), -1, dtype=np.int8)
+    for row, question in enumerate(battery.questions):
         for code, place in question.places.items():
-            table[row, code - low[row] + 1] = place
-    # Blanks and codes beyond either end fall on the two cells that always say "blank".
-    known = set(answers.columns)
-    cells = [
+            table[row, code - min(question.places) + 1] = place
+    return table
+
+
+@lru_cache(maxsize=128)
+def _cells(battery: Battery, known: frozenset[str]) -> tuple[pl.Expr, ...]:
+    """Each answer's cell in `_table`: blanks and codes beyond either end fall on the two that say "blank"."""
+    return tuple(
         pl.col(one.id).cast(pl.Int64).fill_null(below).clip(below, above).cast(pl.Int16) - below
         if one.id in known
         else pl.lit(0, pl.Int16).alias(one.id)
-        for one, below, above in zip(questions, (low - 1).tolist(), (high + 1).tolist(), strict=True)
-    ]
-    codes = answers.select(pl.repeat(0, pl.len(), dtype=pl.Int16).alias("·"), *cells).to_numpy()[:, 1:]
-    found: Places = table[np.arange(len(questions)), codes]
-    return found
+        for one, below, above in ((one, min(one.places) - 1, max(one.places) + 1) for one in battery.questions)
+    )
 
 
 def steps_of(places: Places, questions: Sequence[Question]) -> Places:

@@ -130,7 +130,7 @@ def _indices(
 ) -> dict[str, Floats]:
     """Every index as an array, NaN where it cannot be computed."""
     questions = battery.questions
-    places = places_of(answers, questions)
+    places = places_of(answers, battery)
     steps = steps_of(places, questions)
     column = {question.id: number for number, question in enumerate(questions)}
     values = indices.scaled(places, np.array([question.n_places for question in questions]))

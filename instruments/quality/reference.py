@@ -52,7 +52,7 @@ def of_sample(answers: pl.DataFrame, battery: Battery) -> Reference | None:
     The ranks of the indices are added by the caller, who knows how they are computed (`ranked`).
     """
     questions = battery.questions
-    places = places_of(answers, questions)
+    places = places_of(answers, battery)
     answered = (places >= 0).any(1)
     n = int(answered.sum())
     if n < FEWEST_PEOPLE:
