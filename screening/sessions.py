@@ -6,17 +6,18 @@ What a browser holds is a random secret; kept is its keyed hash. All ages are th
 import datetime as dt
 import secrets
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
-from sqlalchemy import Row, and_, func, or_, select, text, update
+from sqlalchemy import and_, func, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from screening import access, audit, sealing, staff
 from screening.db import Database
 from screening.errors import NotFound
 from screening.models import Account, SignIn
+from screening.statements import Statement
 
 IDLE = dt.timedelta(minutes=15)
 LONGEST = dt.timedelta(hours=8)
@@ -77,20 +78,14 @@ def halfway(session: Session, secret: str) -> SignIn | None:
 def actor_by_session(database: Database, secret: str) -> access.Actor | None:
     """Who holds this session, with the roles of this moment, and notes its use; None when it is unknown or over."""
     with database.unit() as session:
-        found = session.execute(
-            _FIND,
-            {
-                "hash": sealing.session_lookup(database.master_key, secret),
-                "idle": IDLE,
-                "noted": NOTED,
-            },
-        ).one_or_none()
+        secret_hash = sealing.session_lookup(database.master_key, secret)
+        found = _FIND.run(session, {"hash": secret_hash, "idle": IDLE, "noted": NOTED}).fetchone()
         if found is None:
             return None
-        if found.account_id is None:
+        if found["account_id"] is None:
             return _by_code(found)
-        actor = staff.actor_of(session, found.account_id, found.district_id)
-        return replace(actor, session_id=found.id, proved_at=found.proved_at)
+        actor = staff.actor_of(session, found["account_id"], found["district_id"])
+        return replace(actor, session_id=found["id"], proved_at=found["proved_at"])
 
 
 def listed(session: Session, account_id: uuid.UUID) -> Sequence[SignIn]:
@@ -171,16 +166,16 @@ def _end(session: Session, *which: object) -> bool:
     return bool(ended.all())
 
 
-def _by_code(found: "Row[*tuple[object, ...]]") -> access.Actor:
+def _by_code(found: Mapping[str, Any]) -> access.Actor:
     """A student or a guardian: nothing is theirs but the one thing that the code was made for."""
-    own = {"student_id": found.student_id}
-    if found.assignment_id is not None:
-        own["assignment_id"] = found.assignment_id
+    own = {"student_id": found["student_id"]}
+    if found["assignment_id"] is not None:
+        own["assignment_id"] = found["assignment_id"]
     return access.Actor(
-        account_id=found.student_id if found.kind == "student" else found.code_id,
-        district_id=found.district_id,
-        roles=(access.RoleAt(found.kind, found.school_id),),
-        session_id=found.id,
+        account_id=found["student_id"] if found["kind"] == "student" else found["code_id"],
+        district_id=found["district_id"],
+        roles=(access.RoleAt(found["kind"], found["school_id"]),),
+        session_id=found["id"],
         own=own,
     )
 
@@ -190,7 +185,7 @@ _INSERT = text(
     " expires_at) values (:id, :hash, :account, :code, :stage, :generation, :sealed, :proved,"
     " least(now() + :lasting, cast(:until as timestamptz))) returning expires_at"
 )
-_FIND = text(
+_FIND = Statement(
     "with found as (select s.id, s.account_id, s.proved_at, s.seen_at, c.id as code_id, c.kind, c.student_id,"
     "  c.assignment_id, c.school_id, coalesce(a.district_id, c.district_id) as district_id"
     "  from sessions s left join accounts a on a.id = s.account_id left join codes c on c.id = s.code_id"

@@ -15,6 +15,7 @@ from screening import access, audit, sealing
 from screening.db import Database
 from screening.errors import Conflict, NotFound, Refused
 from screening.models import Account, District, School, Staff, StaffRole, Token
+from screening.statements import Statement
 
 SCHOOL_ROLES = frozenset({"school_admin", "principal", "counselor", "class_teacher"})
 """Roles that are always held at one school."""
@@ -212,12 +213,12 @@ def revoke_token(session: Session, token: str, *, by: access.Actor, now: dt.date
         audit.record(session, by, "token.revoked", "token", found.id)
 
 
-_ACCOUNT_BY_TOKEN = text(
+_ACCOUNT_BY_TOKEN = Statement(
     "select a.id, a.district_id, t.roles, t.purpose from tokens t join accounts a on a.id = t.account_id"
     " where t.token_hash = :token and t.revoked_at is null and t.expires_at > now() and a.disabled_at is null"
 )
 _ACCOUNT_BY_EMAIL = text("select id, district_id from accounts where email_hash = :email and disabled_at is null")
-_ROLES = text(
+_ROLES = Statement(
     "select s.id as staff_id, r.role, r.school_id from staff s left join staff_roles r"
     " on r.district_id = s.district_id and r.staff_id = s.id"
     " and r.since_at <= now() and (r.until_at is null or r.until_at > now())"
@@ -228,16 +229,15 @@ _ROLES = text(
 def actor_by_token(database: Database, token: str) -> access.Actor | None:
     """Who bears this token, with the roles of this moment; None when it is unknown, ended or its account disabled."""
     with database.unit() as session:
-        found = session.execute(
-            _ACCOUNT_BY_TOKEN, {"token": sealing.token_lookup(database.master_key, token)}
-        ).one_or_none()
+        token_hash = sealing.token_lookup(database.master_key, token)
+        found = _ACCOUNT_BY_TOKEN.run(session, {"token": token_hash}).fetchone()
         if found is None:
             return None
-        actor = actor_of(session, found.id, found.district_id)
-        only = None if found.roles is None else frozenset(found.roles)
+        actor = actor_of(session, found["id"], found["district_id"])
+        only = None if found["roles"] is None else frozenset(found["roles"])
         if only is not None:
             actor = replace(actor, roles=tuple(at for at in actor.roles if at.role in only))
-        return actor if found.purpose == "everything" else replace(actor, purpose=found.purpose)
+        return actor if found["purpose"] == "everything" else replace(actor, purpose=found["purpose"])
 
 
 def actor_by_email(database: Database, email: str) -> access.Actor | None:
@@ -287,12 +287,12 @@ def name_of(session: Session, staff_id: uuid.UUID) -> str:
 def actor_of(session: Session, account_id: uuid.UUID, district_id: uuid.UUID) -> access.Actor:
     """An account as an actor, with the roles of this moment; enters the scope of its district, without any school."""
     access.enter(session, access.Scope(district_id, frozenset()))
-    rows = session.execute(_ROLES, {"district": district_id, "account": account_id}).all()
+    rows = _ROLES.run(session, {"district": district_id, "account": account_id}).fetchall()
     return access.Actor(
         account_id=account_id,
         district_id=district_id,
-        staff_id=rows[0].staff_id if rows else None,
-        roles=tuple(access.RoleAt(row.role, row.school_id) for row in rows if row.role),
+        staff_id=rows[0]["staff_id"] if rows else None,
+        roles=tuple(access.RoleAt(row["role"], row["school_id"]) for row in rows if row["role"]),
     )
 
 
