@@ -214,7 +214,7 @@ def _module(name: str) -> Any:
 @app.command()
 @in_words
 def score(
-    instrument: str,
+    instrument: Annotated[str, typer.Argument(help="A code (phq9), or a definition file of one's own (mine.toml).")],
     file: Annotated[str, typer.Argument(help="A CSV, XLSX or Parquet file; - is standard input.")],
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help=".csv, .xlsx or .parquet; else CSV out.")
@@ -226,7 +226,7 @@ def score(
     """Scores a file without any database: one row out for each row in."""
     from api import score_file
 
-    wanted = _shipped(instrument)
+    wanted = catalogue.load(Path(instrument)) if instrument.endswith(".toml") else _shipped(instrument)
     data = sys.stdin.buffer.read() if file in ("-", "") else Path(file).read_bytes()
     with bar(f"{instrument}", unit_is_rows=True) as advance:
         found = score_file.score(

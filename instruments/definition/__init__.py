@@ -84,8 +84,7 @@ def parse(text: str | bytes, origin: str) -> Instrument:
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise DefinitionError(origin, (Problem("file", str(error)),)) from error
     instrument = reading.instrument_of(reading.Table(content, "", problems), body)
-    if not problems:
-        problems.extend(checks.check(instrument))
+    problems.extend(checks.check_rest(instrument, problems) if problems else checks.check(instrument))
     if problems:
         raise DefinitionError(origin, tuple(problems))
     return instrument

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, combinations, pairwise
 
 from instruments.definition.parts import (
@@ -34,6 +34,21 @@ def check(instrument: Instrument) -> Iterator[Problem]:
         for place, fact in instrument.facts():
             if fact.is_open:
                 yield Problem(place, "is still to be confirmed, so the definition cannot be released")
+
+
+def check_rest(instrument: Instrument, noted: Sequence[Problem]) -> list[Problem]:
+    """What can be told beside the problems that reading has noted, without any that only follow from them."""
+    broken = {problem.place.partition(".")[0].partition("[")[0] for problem in noted}
+    has_items, has_scales = not broken & {"code", "items", "options"}, "scales" not in broken
+    found = chain(_check_items(instrument), _check_names(instrument), _check_references(instrument))
+    return [
+        problem
+        for problem in found
+        if not any(problem.place.startswith(known.place) for known in noted)
+        and (has_items or not problem.message.startswith(("there is no item", "no answer of", "there is no scored")))
+        and (has_scales or not problem.message.startswith("there is no scale"))
+        and "?" not in problem.message
+    ]
 
 
 def _check_items(instrument: Instrument) -> Iterator[Problem]:
