@@ -219,6 +219,40 @@ SKIPPING = definition(
     body=scale("total", item_ids("skipping", 2, 3, 4)),
 )
 
+# As the CRAFFT: three questions on days of use, then six of which the last five are asked of those with any use.
+USING = definition(
+    "using",
+    answers=codes(*range(8)),
+    n_items=9,
+    extra={
+        **{n: f"asked_if = {{ any_of = {item_ids('using', 1, 2, 3)} }}\n" for n in range(5, 10)},
+    },
+    top='primary_scale = "n_yes"',
+    body=scale(
+        "n_yes",
+        item_ids("using", *range(4, 10)),
+        "count",
+        "thresholds = { every = 1 }",
+    )
+    + f'[cut_offs.ge2]\nscale = "n_yes"\nop = ">="\nvalue = 2\n{SEEN}'
+    + f"[derived.any_use]\nall_of = [{{ any_of = {item_ids('using', 1, 2, 3)} }}]\n{SEEN}",
+)
+
+# One scale cut in four ways: for everybody, for girls, for boys, for the youngest.
+CUT = definition(
+    "cut",
+    answers=codes(0, 1, 2),
+    n_items=2,
+    body=scale("total", item_ids("cut", 1, 2))
+    + TITLES
+    + bands("whole", "[band_schemes.bands.total]\nlow = [0, 2]\nhigh = [3, 4]", is_primary=True)
+    + bands("girls", "[band_schemes.bands.total]\nlow = [0, 1]\nhigh = [2, 4]").replace("forms = []", 'sex = "f"')
+    + bands("boys", "[band_schemes.bands.total]\nlow = [0, 3]\nhigh = [4, 4]").replace("forms = []", 'sex = "m"')
+    + bands("young", "[band_schemes.bands.total]\nlow = [0, 0]\nhigh = [1, 4]").replace(
+        "forms = []", "min_age = 6\nmax_age = 9"
+    ),
+)
+
 # Scores that are no straight line over the codes, and an optional item that has a scale of its own.
 CROOKED = definition(
     "crooked",
@@ -256,6 +290,8 @@ EVERYTHING: dict[str, Instrument] = {
             LYING,
             ASKED,
             SKIPPING,
+            USING,
+            CUT,
             CROOKED,
             WIDE,
         )

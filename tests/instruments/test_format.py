@@ -5,7 +5,7 @@ from fractions import Fraction
 import polars as pl
 import pytest
 
-from instruments import scoring
+from instruments import catalogue, scoring
 from instruments.definition import parse
 from tests.instruments.made_up import EVERYTHING, SEEN, codes, definition, item_ids, scale
 
@@ -147,6 +147,46 @@ def test_skipped_items_score_nothing_and_do_not_cost_the_total() -> None:
     assert (skipped["total"], skipped["status"], skipped["n_missing"], skipped["n_answered"]) == (1, "scored", 0, 2)
     assert score("skipping", 1, 1, None, 1)["total"] is None
     assert score("skipping", None, 1, None, 1)["status"] == "not_scorable"
+
+
+def test_without_any_use_only_the_first_of_six_is_asked() -> None:
+    none = score("using", 0, 0, 0, 1, None, None, None, None, None)
+    assert (none["n_yes"], none["status"], none["n_missing"], none["any_use"]) == (1, "scored", 0, False)
+    some = score("using", 0, 7, 0, 1, 1, 0, 0, 0, 0)
+    assert (some["n_yes"], some["ge2"], some["any_use"]) == (2, True, True)
+    short = score("using", 0, 7, 0, 1, 1, 0, None, 0, 0)
+    assert (short["n_yes"], short["ge2"], short["n_missing"], short["status"]) == (None, None, 1, "not_scorable")
+    unsaid = score("using", 0, None, 0, 1, None, None, None, None, None)
+    assert (unsaid["n_yes"], unsaid["n_missing"]) == (None, 6)
+
+
+def test_bands_for_one_sex_and_one_age_stand_beside_the_others_under_their_names() -> None:
+    found = score("cut", 1, 1)
+    assert {name: found[name] for name in found if "_band" in name} == {
+        "total_band": "low",
+        "total_band__whole": "low",
+        "total_band__girls": "high",
+        "total_band__boys": "low",
+        "total_band__young": "high",
+    }
+    schemes = {scheme.name: scheme for scheme in EVERYTHING["cut"].band_schemes}
+    assert (schemes["girls"].sex, schemes["boys"].sex) == ("f", "m")
+    assert (schemes["young"].min_age, schemes["young"].max_age) == (6, 9)
+
+
+def test_a_result_by_cases_takes_the_first_that_holds() -> None:
+    asq = catalogue.get("asq")
+
+    def result(*answers: int | None) -> object:
+        return scoring.score_one({f"asq_{n}": a for n, a in enumerate(answers, start=1)}, asq)["result_band"]
+
+    assert result(0, 0, 0, 0, None) == "negative"
+    assert result(0, 0, 0, 0, 0) == "negative"
+    assert result(0, 1, 0, 0, 0) == "non_acute_positive"
+    assert result(0, None, 0, 0, 0) == "non_acute_positive"
+    assert result(0, 1, 0, 0, None) == result(None, 0, 0, 0, None) == "positive_q5_unanswered"
+    assert result(0, 1, 0, 0, 1) == result(0, 0, 0, 0, 1) == result(None, None, None, None, 1) == "acute_positive"
+    assert result(0, 1, 0, 0, 7) is None
 
 
 def test_scores_need_not_follow_the_codes() -> None:
