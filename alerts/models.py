@@ -1,4 +1,4 @@
-"""What people do about a result: weighing, alert, acknowledgement, triage, case, follow-up, escalation, delivery."""
+"""What people do about a result: weighing, alert, triage, case and all the work in it, escalation, delivery."""
 
 import datetime as dt
 import uuid
@@ -6,7 +6,7 @@ import uuid
 from sqlalchemy import CheckConstraint, Index, SmallInteger, UniqueConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column
 
-from screening.models import Row, Tenant, tenant
+from screening.models import Row, Tenant, of_district, tenant
 
 
 class Weighing(Tenant):
@@ -121,7 +121,9 @@ class Triage(Row):
         tenant("alerts", "alert_id"),
         tenant("cases", "case_id"),
         Index(None, "district_id", "alert_id"),
-        CheckConstraint("outcome in ('case_opened', 'merged', 'monitor', 'not_confirmed')", name="outcome"),
+        CheckConstraint(
+            "outcome in ('case_opened', 'merged', 'monitor', 'not_confirmed', 'wrong_student')", name="outcome"
+        ),
     )
     alert_id: Mapped[uuid.UUID]
     school_id: Mapped[uuid.UUID | None]
@@ -145,7 +147,11 @@ class Case(Row):
     __table_args__ = (
         tenant("students", "student_id"),
         CheckConstraint("tier between 1 and 3", name="tier"),
-        CheckConstraint("state in ('open', 'follow_up', 'closure_proposed', 'closed')", name="state"),
+        CheckConstraint(
+            "state in ('open', 'assessing', 'conference', 'plan_active', 'referred', 'follow_up', 'crisis',"
+            " 'on_leave', 'return_assessment', 'closure_proposed', 'closed')",
+            name="state",
+        ),
         Index("uq_cases_open", "district_id", "student_id", unique=True, postgresql_where="state <> 'closed'"),
         Index(None, "district_id", "school_id", "state"),
     )
@@ -161,7 +167,7 @@ class Case(Row):
 
 
 class CaseEntry(Row):
-    """A line of the case's story; the words are sealed, the kind is not."""
+    """A line of the case's story; the words (and the fields of a form) are sealed, the kind is not."""
 
     __tablename__ = "case_entries"
     __table_args__ = (tenant("cases", "case_id"), Index(None, "district_id", "case_id", "at"))
@@ -179,6 +185,7 @@ class Interview(Row):
         tenant("cases", "case_id"),
         Index(None, "district_id", "case_id"),
         CheckConstraint("mode in ('meeting', 'home_visit', 'video', 'phone')", name="mode"),
+        CheckConstraint("outcome in ('disclosed', 'denied', 'misclick', 'not_answered')", name="outcome"),
     )
     case_id: Mapped[uuid.UUID]
     school_id: Mapped[uuid.UUID]
@@ -187,6 +194,10 @@ class Interview(Row):
     has_current_risk: Mapped[bool]
     is_concern_confirmed: Mapped[bool]
     sealed_note: Mapped[bytes]
+    outcome: Mapped[str | None]
+    """Of a safety check: what the student said when asked. None for any other talk."""
+    sealed_form: Mapped[bytes | None]
+    """The answers of a safety check."""
     by: Mapped[uuid.UUID]
     held_at: Mapped[dt.datetime]
     written_at: Mapped[dt.datetime]
@@ -199,7 +210,7 @@ class FollowUp(Row):
     __table_args__ = (
         tenant("cases", "case_id"),
         CheckConstraint("mode in ('meeting', 'home_visit', 'video', 'phone')", name="mode"),
-        CheckConstraint("state in ('planned', 'due', 'overdue', 'done', 'missed')", name="state"),
+        CheckConstraint("state in ('planned', 'due', 'overdue', 'done', 'missed', 'left')", name="state"),
         Index(None, "district_id", "case_id"),
         Index(
             "ix_follow_ups_waiting",
@@ -218,6 +229,8 @@ class FollowUp(Row):
     ended_by: Mapped[uuid.UUID | None]
     ended_at: Mapped[dt.datetime | None]
     missed_reason: Mapped[str | None]
+    left_reason: Mapped[str | None]
+    """Why it was taken off the list before its time: without a reason nothing leaves."""
     sealed_note: Mapped[bytes | None]
 
 
@@ -237,13 +250,214 @@ class Closure(Row):
     rejected_at: Mapped[dt.datetime | None]
 
 
+class Transfer(Row):
+    """That a student's alert or case went from one school to another. It belongs to both: each sees it.
+
+    An open alert has `passed` at once. A case waits until the new school takes it over; `announced` is one whose
+    student does not stand on the new school's list yet.
+    """
+
+    __tablename__ = "transfers"
+    __table_args__ = (
+        tenant("students", "student_id"),
+        tenant("cases", "case_id"),
+        tenant("alerts", "alert_id"),
+        CheckConstraint("tier between 1 and 3", name="tier"),
+        CheckConstraint(
+            "state in ('announced', 'waiting', 'accepted', 'declined', 'withdrawn', 'passed')", name="state"
+        ),
+        CheckConstraint("(state = 'passed') = (case_id is null)", name="case"),
+        CheckConstraint("(state <> 'waiting') or (accept_by is not null)", name="clock"),
+        CheckConstraint("from_school_id <> to_school_id", name="schools"),
+        Index(
+            "uq_transfers_open",
+            "district_id",
+            "case_id",
+            unique=True,
+            postgresql_where="state in ('announced', 'waiting')",
+        ),
+        Index(None, "district_id", "to_school_id", "state"),
+        Index(None, "district_id", "from_school_id", "state"),
+        Index(None, "district_id", "student_id"),
+        Index("ix_transfers_clock", "district_id", "accept_by", postgresql_where="state = 'waiting'"),
+    )
+    student_id: Mapped[uuid.UUID]
+    case_id: Mapped[uuid.UUID | None]
+    alert_id: Mapped[uuid.UUID | None]
+    from_school_id: Mapped[uuid.UUID]
+    to_school_id: Mapped[uuid.UUID]
+    tier: Mapped[int] = mapped_column(SmallInteger)
+    state: Mapped[str]
+    sealed_summary: Mapped[bytes | None]
+    """The minimum that the old school's counselor wants the new one to know; all other words stay where they are."""
+    proposed_by: Mapped[uuid.UUID | None]
+    """None: the list of students moved the child."""
+    proposed_at: Mapped[dt.datetime]
+    accept_by: Mapped[dt.datetime | None]
+    answered_by: Mapped[uuid.UUID | None]
+    answered_at: Mapped[dt.datetime | None]
+    declined_reason: Mapped[str | None]
+    sealed_answer: Mapped[bytes | None]
+
+
+class Plan(Row):
+    """One version of a student's individual plan; a better one is a further version."""
+
+    __tablename__ = "plans"
+    __table_args__ = (tenant("cases", "case_id"), UniqueConstraint("district_id", "case_id", "version"))
+    case_id: Mapped[uuid.UUID]
+    school_id: Mapped[uuid.UUID]
+    version: Mapped[int] = mapped_column(SmallInteger)
+    owner_id: Mapped[uuid.UUID]
+    review_on: Mapped[dt.date]
+    sealed: Mapped[bytes]
+    """Goals, actions, and who may know what."""
+    by: Mapped[uuid.UUID]
+    at: Mapped[dt.datetime]
+
+
+class Conference(Row):
+    """A decision about a case that two people stand for, one of them the school's lead."""
+
+    __tablename__ = "conferences"
+    __table_args__ = (
+        tenant("cases", "case_id"),
+        Index(None, "district_id", "case_id"),
+        CheckConstraint("tier between 1 and 3", name="tier"),
+        CheckConstraint("confirmed_by <> written_by", name="two"),
+    )
+    case_id: Mapped[uuid.UUID]
+    school_id: Mapped[uuid.UUID]
+    tier: Mapped[int] = mapped_column(SmallInteger)
+    attended: Mapped[list[str]]
+    """The functions of those who were there, never names."""
+    sealed_decision: Mapped[bytes]
+    held_at: Mapped[dt.datetime]
+    written_by: Mapped[uuid.UUID]
+    written_at: Mapped[dt.datetime]
+    confirmed_by: Mapped[uuid.UUID | None]
+    confirmed_at: Mapped[dt.datetime | None]
+
+
+class Destination(Row):
+    """Where a student can be referred to: an entry of the district's directory."""
+
+    __tablename__ = "destinations"
+    __table_args__ = (
+        of_district(),
+        CheckConstraint("kind in ('counselling_centre', 'hospital', 'guidance_team', 'hotline')", name="kind"),
+        UniqueConstraint("district_id", "kind", "name"),
+    )
+    kind: Mapped[str]
+    name: Mapped[str]
+    phone: Mapped[str | None]
+    address: Mapped[str | None]
+    hours: Mapped[str | None]
+    is_emergency: Mapped[bool]
+    """Whether somebody is there day and night."""
+    added_by: Mapped[uuid.UUID]
+    added_at: Mapped[dt.datetime]
+    retired_at: Mapped[dt.datetime | None]
+
+
+class Referral(Row):
+    """That a student was sent, or offered, to a place outside the school; and whether the first visit was kept."""
+
+    __tablename__ = "referrals"
+    __table_args__ = (
+        tenant("cases", "case_id"),
+        tenant("destinations", "destination_id"),
+        CheckConstraint("urgency in ('emergency', 'urgent', 'routine')", name="urgency"),
+        CheckConstraint("basis in ('guardian', 'student', 'both', 'override', 'refused')", name="basis"),
+        CheckConstraint(
+            "state in ('refused', 'sent', 'accepted', 'declined', 'kept', 'not_kept', 'visit_refused', 'withdrawn')",
+            name="state",
+        ),
+        CheckConstraint("(basis in ('override', 'refused')) = (sealed_reason is not null)", name="reason"),
+        CheckConstraint("(basis = 'refused') = (state = 'refused')", name="refused"),
+        UniqueConstraint("district_id", "code_hash"),
+        Index(None, "district_id", "case_id"),
+        Index("ix_referrals_waiting", "district_id", "confirm_by", postgresql_where="state in ('sent', 'accepted')"),
+    )
+    case_id: Mapped[uuid.UUID]
+    school_id: Mapped[uuid.UUID]
+    destination_id: Mapped[uuid.UUID]
+    urgency: Mapped[str]
+    basis: Mapped[str]
+    """Who agreed; `override`: nobody, for a danger that is written down; `refused`: so nobody was sent."""
+    state: Mapped[str]
+    sealed_shared: Mapped[bytes]
+    """What was told to the place, or, of a refusal, what was explained."""
+    sealed_reason: Mapped[bytes | None]
+    appointment_at: Mapped[dt.datetime | None]
+    confirm_by: Mapped[dt.datetime]
+    """By when it must be known whether the first visit was kept."""
+    made_by: Mapped[uuid.UUID]
+    made_at: Mapped[dt.datetime]
+    answered_at: Mapped[dt.datetime | None]
+    visited_on: Mapped[dt.date | None]
+    ended_by: Mapped[uuid.UUID | None]
+    """Who said how it ended; None where the place itself did."""
+    ended_at: Mapped[dt.datetime | None]
+    code_hash: Mapped[bytes | None]
+    """Of the link that opens this one referral to the place, together with a second fact."""
+    fact_hash: Mapped[bytes | None]
+    code_until: Mapped[dt.datetime | None]
+
+
+class CheckIn(Row):
+    """A friendly look at a student of a special group: scheduled by membership alone, which raises no tier."""
+
+    __tablename__ = "check_ins"
+    __table_args__ = (
+        tenant("students", "student_id"),
+        CheckConstraint("state in ('planned', 'done', 'missed')", name="state"),
+        Index("uq_check_ins_waiting", "district_id", "student_id", unique=True, postgresql_where="state = 'planned'"),
+        Index("ix_check_ins_due", "district_id", "school_id", "due_on", postgresql_where="state = 'planned'"),
+        Index(None, "district_id", "student_id"),
+    )
+    student_id: Mapped[uuid.UUID]
+    school_id: Mapped[uuid.UUID]
+    due_on: Mapped[dt.date]
+    state: Mapped[str] = mapped_column(server_default="planned")
+    outcome: Mapped[str | None]
+    ended_by: Mapped[uuid.UUID | None]
+    ended_at: Mapped[dt.datetime | None]
+
+
+class Recusal(Row):
+    """That somebody must not decide about a student: is the subject of what is said, or close to the family."""
+
+    __tablename__ = "recusals"
+    __table_args__ = (
+        tenant("students", "student_id"),
+        UniqueConstraint("district_id", "student_id", "person_id"),
+        CheckConstraint("reason in ('subject', 'relative', 'other')", name="reason"),
+    )
+    student_id: Mapped[uuid.UUID]
+    school_id: Mapped[uuid.UUID]
+    person_id: Mapped[uuid.UUID]
+    reason: Mapped[str]
+    by: Mapped[uuid.UUID]
+    at: Mapped[dt.datetime]
+
+
 class Escalation(Row):
-    """That a clock ran out and the next person was told; once per subject, clock and rung."""
+    """That a clock ran out and the next person was told; once per subject, school, clock and rung."""
 
     __tablename__ = "escalations"
     __table_args__ = (
-        UniqueConstraint("district_id", "subject", "subject_id", "clock_at", "rung"),
-        CheckConstraint("subject in ('alert', 'follow_up')", name="subject"),
+        UniqueConstraint(
+            "district_id",
+            "subject",
+            "subject_id",
+            "school_id",
+            "clock_at",
+            "rung",
+            name="uq_escalations_rung",
+            postgresql_nulls_not_distinct=True,  # of no school is a place too
+        ),
+        CheckConstraint("subject in ('alert', 'follow_up', 'transfer', 'referral', 'check_in')", name="subject"),
     )
     school_id: Mapped[uuid.UUID | None]
     subject: Mapped[str]

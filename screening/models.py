@@ -93,6 +93,7 @@ _KEYED_BY_ID = frozenset(
         "rosters",
         "alerts",
         "cases",
+        "destinations",
         "licences",
     }
 )

@@ -18,6 +18,15 @@ def wall(table: str, *, by_school: bool) -> Iterator[str]:
     yield f"create policy scope on {table} using ({condition}) with check ({condition})"
 
 
+def wall_between(table: str, *columns: str) -> Iterator[str]:
+    """Statements for a table whose rows belong to the schools that these columns name: each of them sees the row."""
+    schools = " or ".join(SCHOOLS.replace("school_id", column) for column in columns)
+    condition = f"{DISTRICT} and ({schools})"
+    yield f"alter table {table} enable row level security"
+    yield f"alter table {table} force row level security"
+    yield f"create policy scope on {table} using ({condition}) with check ({condition})"
+
+
 def grant(role: str, tables: Iterable[str], privileges: str) -> Iterator[str]:
     """Statements that give the app's role these privileges and no others."""
     for table in tables:

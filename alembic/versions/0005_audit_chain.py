@@ -8,7 +8,7 @@ from alembic import context, op
 from screening import row_security
 
 revision = "0005"
-down_revision = "0003"
+down_revision = "0004"
 branch_labels = None
 depends_on = None
 

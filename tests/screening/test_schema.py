@@ -18,8 +18,10 @@ from screening.models import DISTRICT_WIDE_TABLES, GLOBAL_TABLES, Base
 
 APP = "screening_app"
 OUTSIDE = GLOBAL_TABLES | {"alembic_version"}
-NEVER_DELETED = frozenset({"alerts", "audit_entries", "results", "administrations", "cases"})
-APPEND_ONLY = frozenset({"audit_entries", "results", "administrations", "consents", "interviews", "weighings"})
+NEVER_DELETED = frozenset({"alerts", "audit_entries", "results", "administrations", "cases", "referrals", "transfers"})
+APPEND_ONLY = frozenset(
+    {"audit_entries", "results", "administrations", "consents", "interviews", "plans", "recusals", "weighings"}
+)
 
 _TABLES = """
 select c.relname as name, c.relrowsecurity as is_walled, c.relforcerowsecurity as is_forced,
