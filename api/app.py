@@ -1,5 +1,6 @@
 """The web application: every door under one roof, and none without its roles."""
 
+import importlib.util
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -14,7 +15,7 @@ from api.seats import Seats
 from api.shell import Meters, Shell
 from api.v1 import doors
 from screening.db import Database
-from screening.settings import Settings
+from screening.settings import Settings, UnsafeSettings
 
 VERSION = "1"
 OPEN = frozenset(
@@ -34,6 +35,10 @@ SPARE_THREADS = 4
 
 def create_app(database: Database, settings: Settings) -> FastAPI:
     """The app on this database. Raises RuntimeError when a route states no roles."""
+    if settings.sign_in_service is not None and importlib.util.find_spec("authlib") is None:
+        raise UnsafeSettings(
+            ["SCREENING_SSO_ISSUER: needs the extra sso (pip install student-wellbeing-screening[sso])"]
+        )
     app = FastAPI(title="Student wellbeing screening", version=VERSION, docs_url=None, redoc_url=None)
     app.state.database = database
     app.state.settings = settings

@@ -49,9 +49,11 @@ from screening.settings import Settings
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__.splitlines()[0])
 library = typer.Typer(invoke_without_command=True, help="The library of instruments; by itself, its list.")
 rules = typer.Typer(no_args_is_help=True, help="Policies.")
+people = typer.Typer(no_args_is_help=True, help="Accounts: invitations, lost second factors, ends.")
 districts = typer.Typer(no_args_is_help=True, help="Districts, made by whoever runs the service.")
 app.add_typer(library, name="instruments")
 app.add_typer(districts, name="district")
+app.add_typer(people, name="account")
 app.add_typer(rules, name="policy")
 
 OPERATOR_ID = uuid.UUID("6f706572-6174-4f72-8000-000000000001")
@@ -59,6 +61,7 @@ OPERATOR_ID = uuid.UUID("6f706572-6174-4f72-8000-000000000001")
 DistrictCode = Annotated[str | None, typer.Option("--district", help="The district's code, where there are several.")]
 SchoolCode = Annotated[str | None, typer.Option("--school", help="The school's code.")]
 RoundName = Annotated[str, typer.Option("--round", help="The round's id or name.")]
+Email = Annotated[str, typer.Option(help="The account's address.")]
 InputFile = Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True)]
 
 
@@ -393,17 +396,69 @@ def create_district(
         with database.unit(access.Scope(made.id)) as session:
             hired = staff.hire(session, admin, admin_name or admin, by=by)
             staff.grant(session, hired, "district_admin", None, by=by)
-    tell(f"District {code} stands. A token for its administrator: screening token --email {admin}")
+    tell(f"District {code} stands. Its administrator's way in: screening account invite --email {admin}")
     return 0
 
 
 @app.command()
 @in_words
 def token(
-    email: Annotated[str, typer.Option(help="The account's address.")],
+    email: Email,
     minutes: Annotated[int, typer.Option(min=1, max=527_040)] = 60,
+    roles: Annotated[list[str] | None, typer.Option("--role", help="Only in this role; may be repeated.")] = None,
+    purpose: Annotated[str, typer.Option(help="everything, reading or sending.")] = "everything",
 ) -> int:
     """Prints a bearer token for that account; that it was made is kept account of."""
+    from screening import staff
+
+    with _account(email) as (session, account_id, by):
+        made = staff.issue_token(
+            session, account_id, minutes, by=by, now=db.now(session), roles=roles or None, purpose=purpose
+        )
+    tell(made)
+    return 0
+
+
+@people.command("invite")
+@in_words
+def invite(email: Email) -> int:
+    """Prints a link, good once and for three days, by which its owner sets a password."""
+    from screening import accounts
+
+    with _account(email) as (session, account_id, by):
+        code, until = accounts.invite(session, account_id, by=by)
+    tell(f"{Settings.read().base_url}/welcome#{code}")
+    say(f"Good once, until {until:%Y-%m-%d %H:%M %Z}. Hand it to nobody else.")
+    return 0
+
+
+@people.command("reset-second-factor")
+@in_words
+def reset_second_factor(email: Email) -> int:
+    """Takes a lost second factor away; the next sign-in sets up another. Sessions and tokens end."""
+    from screening import accounts
+
+    with _account(email) as (session, account_id, by):
+        accounts.reset_second_factor(session, account_id, by=by)
+    tell("The second factor is gone, and every session and token with it.")
+    return 0
+
+
+@people.command("end")
+@in_words
+def end_account(email: Email) -> int:
+    """Ends an account, its sessions and its tokens."""
+    from screening import accounts
+
+    with _account(email) as (session, account_id, by):
+        accounts.disable(session, account_id, by=by)
+    tell("The account is ended.")
+    return 0
+
+
+@contextlib.contextmanager
+def _account(email: str) -> Iterator[tuple[Session, uuid.UUID, access.Actor]]:
+    """A unit in which the operator does something about the account of this address."""
     from screening import staff
 
     with _database() as database:
@@ -411,11 +466,7 @@ def token(
         if actor is None or actor.account_id is None:
             wrong("There is no account for this address.")
         with database.unit(access.Scope(actor.district_id)) as session:
-            made = staff.issue_token(
-                session, actor.account_id, minutes, by=_operator(actor.district_id), now=db.now(session)
-            )
-    tell(made)
-    return 0
+            yield session, actor.account_id, _operator(actor.district_id)
 
 
 @app.command()

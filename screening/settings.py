@@ -7,7 +7,7 @@ import re
 import secrets
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 from urllib.parse import SplitResult, urlsplit
@@ -28,10 +28,15 @@ VARIABLES = {
     "SCREENING_WEBHOOK_ALLOW": "host names that webhooks may reach, separated by commas",
     "SCREENING_LOCALE": "zh_CN (default) or en",
     "SCREENING_TIMEZONE": "the district's time zone, default Asia/Shanghai",
+    "SCREENING_SSO_ISSUER": "an OpenID Connect service that staff sign in with; needs the extra sso",
+    "SCREENING_SSO_CLIENT_ID": "as which it knows this service",
+    "SCREENING_SSO_CLIENT_SECRET_FILE": "a file with the secret that goes with it",
+    "SCREENING_SSO_HOSTS": "further host names of that service, separated by commas",
     "SCREENING_BACKUP_TARGET": "a folder for archives and dumps; needed to run production on the embedded server",
 }
 
 _KEY_BYTES = 32
+_FEWEST_SECRET_SIGNS = 16
 _SUPERUSERS = {"postgres", "root", "admin", "administrator", "rdsadmin", "cloudsqladmin", "azure_superuser"}
 _DEFAULT_PASSWORDS = {
     "", "postgres", "password", "changeme", "change-me", "secret", "admin", "root", "screening", "test", "123456",
@@ -45,6 +50,16 @@ class UnsafeSettings(ValueError):
     def __init__(self, problems: list[str]) -> None:
         self.problems = tuple(problems)
         super().__init__("; ".join(problems))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignInService:
+    """An OpenID Connect provider, and as whom we ask it. Nothing is fetched from any other host than these."""
+
+    issuer: str
+    client_id: str
+    secret: str = field(repr=False)
+    hosts: frozenset[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +78,7 @@ class Settings:
     locale: Locale
     timezone: ZoneInfo
     backup_target: Path | None
+    sign_in_service: SignInService | None = None
 
     @classmethod
     def read(cls, environ: Mapping[str, str] | None = None, *, serving: bool = False) -> "Settings":
@@ -123,10 +139,11 @@ class _Reading:
             master_key_file=_absolute(key_file) if key_file else home / "master.key",
             base_url=self._base_url(),
             smtp_url=self._smtp(),
-            webhook_allow=self._hosts(),
+            webhook_allow=self._hosts("SCREENING_WEBHOOK_ALLOW"),
             locale=locale,
             timezone=self._timezone(),
             backup_target=_absolute(backup_target) if backup_target else None,
+            sign_in_service=self._sign_in_service(is_strict=environment == "production"),
         )
         if settings.database_url is None:
             for name in ("DATABASE_OWNER_URL", "DATABASE_REPLICA_URL"):
@@ -205,13 +222,52 @@ class _Reading:
             self._say("SCREENING_SMTP_URL", "names no host")
         return value
 
-    def _hosts(self) -> tuple[str, ...]:
-        names = (self._text("SCREENING_WEBHOOK_ALLOW") or "").split(",")
+    def _hosts(self, variable: str) -> tuple[str, ...]:
+        names = (self._text(variable) or "").split(",")
         hosts = tuple(dict.fromkeys(name.strip().lower() for name in names if name.strip()))
         for host in hosts:
             if not _HOST.fullmatch(host):
-                self._say("SCREENING_WEBHOOK_ALLOW", f"{host!r} is not a host name (no scheme, port, path or *)")
+                self._say(variable, f"{host!r} is not a host name (no scheme, port, path or *)")
         return hosts
+
+    def _sign_in_service(self, *, is_strict: bool) -> SignInService | None:
+        issuer, client_id = self._text("SCREENING_SSO_ISSUER"), self._text("SCREENING_SSO_CLIENT_ID")
+        file, hosts = self._text("SCREENING_SSO_CLIENT_SECRET_FILE"), self._hosts("SCREENING_SSO_HOSTS")
+        if issuer is None:
+            for name in ("SCREENING_SSO_CLIENT_ID", "SCREENING_SSO_CLIENT_SECRET_FILE", "SCREENING_SSO_HOSTS"):
+                if self._text(name):
+                    self._say(name, "is set without SCREENING_SSO_ISSUER")
+            return None
+        parts = self._url("SCREENING_SSO_ISSUER", ("http", "https"), value=issuer)
+        host = (parts.hostname if parts else None) or ""
+        is_here = host in ("127.0.0.1", "localhost", "::1") and not is_strict
+        if parts is not None and parts.scheme == "http" and not is_here:
+            self._say("SCREENING_SSO_ISSUER", "must be an https:// address: who signs in rests on it")
+        if client_id is None:
+            self._say("SCREENING_SSO_CLIENT_ID", "is missing beside SCREENING_SSO_ISSUER")
+        return SignInService(
+            issuer=issuer,
+            client_id=client_id or "",
+            secret=self._secret(file, is_strict),
+            hosts=frozenset({host, *hosts}),
+        )
+
+    def _secret(self, file: str | None, is_strict: bool) -> str:
+        name = "SCREENING_SSO_CLIENT_SECRET_FILE"
+        if file is None:
+            self._say(name, "is missing beside SCREENING_SSO_ISSUER")
+            return ""
+        try:
+            secret = _absolute(file).read_text(encoding="utf-8").strip()
+            is_open = bool(_absolute(file).stat().st_mode & 0o077)
+        except (OSError, UnicodeDecodeError):
+            self._say(name, f"{file} cannot be read")
+            return ""
+        if is_strict and is_open:
+            self._say(name, f"{file} is open to other users; chmod 600 it")
+        if is_strict and (len(secret) < _FEWEST_SECRET_SIGNS or secret.lower() in _DEFAULT_PASSWORDS):
+            self._say(name, f"{file} holds no secret of {_FEWEST_SECRET_SIGNS} or more signs")
+        return secret
 
     def _timezone(self) -> ZoneInfo:
         name = self._text("SCREENING_TIMEZONE") or "Asia/Shanghai"
@@ -224,6 +280,8 @@ class _Reading:
     def _production(self, settings: Settings) -> None:
         if not settings.base_url.startswith("https://"):
             self._say("SCREENING_BASE_URL", "production needs an https:// address: cookies never travel in the clear")
+        elif (urlsplit(settings.base_url).hostname or "") in ("localhost", "127.0.0.1", "::1"):
+            self._say("SCREENING_BASE_URL", "is this machine's own name; links and codes on paper would lead nowhere")
         if not self._text("SCREENING_MASTER_KEY_FILE"):
             self._say("SCREENING_MASTER_KEY_FILE", "production needs a key of its own; no default is used")
         else:
@@ -243,6 +301,8 @@ class _Reading:
             ("DATABASE_REPLICA_URL", settings.replica_url),
         ):
             user, password = _credentials(url)
+            if _is_in_the_clear(url):
+                self._say(name, "asks for no encryption (sslmode); use require or verify-full")
             if password is not None and (password.lower() in _DEFAULT_PASSWORDS or password == user):
                 self._say(name, "its password is a default one")
             if name != "DATABASE_OWNER_URL" and user in _SUPERUSERS:
@@ -256,6 +316,11 @@ class _Reading:
 
 def _absolute(path: str) -> Path:
     return Path.cwd() / Path(path).expanduser()
+
+
+def _is_in_the_clear(url: str | None) -> bool:
+    asked = dict(part.partition("=")[::2] for part in urlsplit(url or "").query.split("&"))
+    return asked.get("sslmode") in ("disable", "allow", "prefer")
 
 
 def _credentials(url: str | None) -> tuple[str | None, str | None]:

@@ -113,6 +113,8 @@ EXPECTED: dict[tuple[str, str], frozenset[str]] = {
     ("POST", "/v1/sessions/second-factor"): ANYBODY,
     ("POST", "/v1/sessions/code"): ANYBODY,
     ("POST", "/v1/sessions/invitation"): ANYBODY,
+    ("GET", "/v1/sessions/sso"): ANYBODY,
+    ("GET", "/v1/sessions/sso/callback"): ANYBODY,
     ("GET", "/v1/sessions"): WITH_ACCOUNT,
     ("GET", "/v1/sessions/current"): EVERYBODY,
     ("DELETE", "/v1/sessions/current"): EVERYBODY,

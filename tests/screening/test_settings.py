@@ -98,6 +98,8 @@ def test_every_bad_value_is_named_at_once_and_no_secret_is_repeated(tmp_path: Pa
             "SCREENING_BASE_URL": "screening.example",
             "SCREENING_SMTP_URL": "http://mailer:hush-hush@mail.example",
             "SCREENING_WEBHOOK_ALLOW": "https://hooks.example/x",
+            "SCREENING_SSO_ISSUER": "http://id.example",
+            "SCREENING_SSO_HOSTS": "https://id.example",
             "SCREENING_LOCALE": "fr",
             "SCREENING_TIMEZONE": "Asia/Atlantis",
         }
@@ -201,3 +203,79 @@ def test_a_key_that_we_made_is_never_read_through_a_link(tmp_path: Path, key_fil
     (tmp_path / "master.key").symlink_to(key_file)
     with pytest.raises(UnsafeSettings):
         Settings.read({"SCREENING_HOME": str(tmp_path)}).master_key()
+
+
+def test_a_sign_in_service_is_known_whole_or_not_at_all(tmp_path: Path) -> None:
+    secret = tmp_path / "client.secret"
+    secret.write_text("a secret of the client\n")
+    whole = {
+        "SCREENING_SSO_ISSUER": "https://id.example/tenant",
+        "SCREENING_SSO_CLIENT_ID": "screening",
+        "SCREENING_SSO_CLIENT_SECRET_FILE": str(secret),
+        "SCREENING_SSO_HOSTS": "keys.id.example",
+    }
+    found = Settings.read(whole).sign_in_service
+    assert found is not None
+    assert (found.issuer, found.secret) == ("https://id.example/tenant", "a secret of the client")
+    assert found.hosts == {"id.example", "keys.id.example"}
+    assert "a secret" not in repr(found)
+    assert Settings.read({}).sign_in_service is None
+    without = {name: value for name, value in whole.items() if name != "SCREENING_SSO_ISSUER"}
+    assert problems(without) == dict.fromkeys(without, "is set without SCREENING_SSO_ISSUER")
+    alone = problems({"SCREENING_SSO_ISSUER": "https://id.example"})
+    assert set(alone) == {"SCREENING_SSO_CLIENT_ID", "SCREENING_SSO_CLIENT_SECRET_FILE"}
+
+
+def test_production_refuses_an_open_a_short_and_a_plain_sign_in_service(
+    production: dict[str, str], tmp_path: Path
+) -> None:
+    secret = tmp_path / "client.secret"
+    secret.write_text("short")
+    secret.chmod(0o644)
+    said = []
+    for issuer in ("http://127.0.0.1:9/", "https://id.example"):
+        with pytest.raises(UnsafeSettings) as caught:
+            Settings.read(
+                production
+                | {
+                    "SCREENING_SSO_ISSUER": issuer,
+                    "SCREENING_SSO_CLIENT_ID": "screening",
+                    "SCREENING_SSO_CLIENT_SECRET_FILE": str(secret),
+                }
+            )
+        said.append(" ".join(caught.value.problems))
+    assert "must be an https:// address" in said[0]
+    assert "chmod 600" in said[1]
+    assert "16 or more signs" in said[1]
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
+def test_production_refuses_an_address_that_only_this_machine_knows(production: dict[str, str], host: str) -> None:
+    assert "own name" in problems(production | {"SCREENING_BASE_URL": f"https://{host}"})["SCREENING_BASE_URL"]
+
+
+@pytest.mark.parametrize("mode", ["disable", "allow", "prefer"])
+def test_production_refuses_a_database_in_the_clear(production: dict[str, str], mode: str) -> None:
+    url = production["DATABASE_URL"] + f"?sslmode={mode}"
+    assert "no encryption" in problems(production | {"DATABASE_URL": url})["DATABASE_URL"]
+
+
+def test_production_lists_everything_that_is_unsafe_at_once(tmp_path: Path) -> None:
+    said = problems(
+        {
+            "SCREENING_ENV": "production",
+            "SCREENING_BASE_URL": "http://screening.example",
+            "DATABASE_URL": "postgresql://screening_app:changeme@db.example/screening",
+            "DATABASE_OWNER_URL": "postgresql://owner:k4-lanterns@db.example/screening?sslmode=disable",
+            "SCREENING_SSO_ISSUER": "http://id.example",
+        }
+    )
+    assert set(said) == {
+        "SCREENING_BASE_URL",
+        "SCREENING_MASTER_KEY_FILE",
+        "DATABASE_URL",
+        "DATABASE_OWNER_URL",
+        "SCREENING_SSO_ISSUER",
+        "SCREENING_SSO_CLIENT_ID",
+        "SCREENING_SSO_CLIENT_SECRET_FILE",
+    }
