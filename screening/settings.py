@@ -32,6 +32,8 @@ VARIABLES = {
     "SCREENING_SSO_CLIENT_ID": "as which it knows this service",
     "SCREENING_SSO_CLIENT_SECRET_FILE": "a file with the secret that goes with it",
     "SCREENING_SSO_HOSTS": "further host names of that service, separated by commas",
+    "SCREENING_LEDGERS": "a folder for what no backup may hold: the account's signed heads, erasures; in SCREENING_HOME",
+    "SCREENING_BACKUP_KEY_FILE": "the public half of the key that backups are encrypted for; made in development",
     "SCREENING_BACKUP_TARGET": "a folder for archives and dumps; needed to run production on the embedded server",
 }
 
@@ -77,6 +79,8 @@ class Settings:
     webhook_allow: tuple[str, ...]
     locale: Locale
     timezone: ZoneInfo
+    ledgers: Path
+    backup_key_file: Path
     backup_target: Path | None
     sign_in_service: SignInService | None = None
 
@@ -130,6 +134,7 @@ class _Reading:
         home = self._home()
         locale: Locale = "en" if self._choice("SCREENING_LOCALE", ("zh_CN", "en"), "zh_CN") == "en" else "zh_CN"
         key_file, backup_target = self._text("SCREENING_MASTER_KEY_FILE"), self._text("SCREENING_BACKUP_TARGET")
+        ledgers, backup_key = self._text("SCREENING_LEDGERS"), self._text("SCREENING_BACKUP_KEY_FILE")
         settings = Settings(
             database_url=self._database("DATABASE_URL"),
             database_owner_url=self._database("DATABASE_OWNER_URL"),
@@ -142,6 +147,8 @@ class _Reading:
             webhook_allow=self._hosts("SCREENING_WEBHOOK_ALLOW"),
             locale=locale,
             timezone=self._timezone(),
+            ledgers=_absolute(ledgers) if ledgers else home / "ledgers",
+            backup_key_file=_absolute(backup_key) if backup_key else home / "backup.pub",
             backup_target=_absolute(backup_target) if backup_target else None,
             sign_in_service=self._sign_in_service(is_strict=environment == "production"),
         )
