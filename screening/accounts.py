@@ -108,7 +108,7 @@ def issue_recovery_codes(session: Session, account_id: uuid.UUID, *, by: access.
 
 def reset_second_factor(session: Session, account_id: uuid.UUID, *, by: access.Actor) -> None:
     """Takes a lost second factor away; the next sign-in sets up a new one. Every session and token ends."""
-    session.execute(update(Account).where(Account.id == account_id).values(sealed_secret=None))
+    session.execute(update(Account).where(Account.id == account_id).values(sealed_secret=None, last_step=0))
     session.execute(delete(RecoveryCode).where(RecoveryCode.account_id == account_id))
     _end_everything(session, account_id)
     audit.record(session, by, "second_factor.reset", "account", account_id)

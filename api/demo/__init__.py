@@ -6,6 +6,7 @@ have found (`figures`). The district of a seed is made once in a database; a lat
 
 import datetime as dt
 import json
+import secrets
 import socket
 import sys
 import time
@@ -17,6 +18,7 @@ from itertools import count
 
 from rich.console import Console
 from rich.table import Table
+from sqlalchemy.orm import Session
 
 from alerts import raising
 from api import serving
@@ -25,7 +27,7 @@ from api.demo.figures import Figures
 from api.demo.stage import Stage
 from api.demo.town import STUDENTS, Town
 from api.terminal import say, tell
-from screening import access, reading, staff
+from screening import access, accounts, reading, second_factor, staff
 from screening.db import Database
 from screening.loading import Weigh
 from screening.settings import Settings
@@ -53,6 +55,9 @@ class SignIn:
     role: str
     school: str | None
     email: str
+    password: str
+    secret: str
+    """Of the second factor, as an authenticator app takes it: made up, and printed in the demo only."""
     token: str
 
 
@@ -194,30 +199,31 @@ def _show(found: Figures) -> None:
 
 
 def _invite(invited: Sequence[SignIn], address: str) -> None:
-    table = Table("role", "school", "account", "token", title="Demo sign-ins")
+    table = Table("role", "school", "account", "password", "second factor", "token", title="Demo sign-ins")
     for one in invited:
-        table.add_row(one.role, one.school or "the district", one.email, one.token)
+        table.add_row(one.role, one.school or "the district", one.email, one.password, one.secret, one.token)
     # a token that is broken over two lines cannot be copied
-    Console(width=180, soft_wrap=True).print(table)
+    Console(width=240, soft_wrap=True).print(table)
     tell(f"Address: {address}   API: {address}/openapi.json   Health: {address}/health/ready")
     tell(f"A counselor's queue: curl -H 'Authorization: Bearer {invited[0].token}' '{address}/v1/alerts'")
 
 
 def sign_ins(shown: Stage) -> list[SignIn]:
-    """Fresh tokens for those who are SHOWN."""
+    """Fresh passwords, second factors and tokens for those who are SHOWN; earlier ones end."""
     now = stage.db_now(shown.database)
-    by = access.system(shown.district_id)
     chosen = [next(one for one in shown.people if (one.role, one.school) == wanted) for wanted in SHOWN]
     with shown.database.unit(shown.scope) as session:
-        return [
-            SignIn(
-                one.role,
-                one.school,
-                one.email,
-                staff.issue_token(session, _account(one.actor), SIGNED_IN_FOR, by=by, now=now),
-            )
-            for one in chosen
-        ]
+        return [_sign_in(session, one, now) for one in chosen]
+
+
+def _sign_in(session: Session, one: stage.Person, now: dt.datetime) -> SignIn:
+    by, account_id = access.system(one.actor.district_id), _account(one.actor)
+    password, secret = secrets.token_urlsafe(12), second_factor.new_secret()
+    accounts.set_password(session, account_id, password, email=one.email, by=by)
+    accounts.reset_second_factor(session, account_id, by=by)
+    accounts.add_second_factor(session, account_id, secret, by=by)
+    token = staff.issue_token(session, account_id, SIGNED_IN_FOR, by=by, now=now)
+    return SignIn(one.role, one.school, one.email, password, second_factor.in_letters(secret), token)
 
 
 def _account(actor: access.Actor) -> uuid.UUID:

@@ -1,5 +1,6 @@
 """The made-up district: what was planted is found, nothing else passes for it, and a broken loop is noticed."""
 
+import base64
 import dataclasses
 import datetime as dt
 import json
@@ -14,7 +15,7 @@ from sqlalchemy import text
 
 from api import demo
 from api.demo import figures, stage, town
-from screening import embedded, staff
+from screening import embedded, second_factor, signing_in, staff
 from screening.db import Database
 from screening.settings import Settings
 from tests.conftest import MASTER_KEY
@@ -164,6 +165,20 @@ def test_the_printed_tokens_open_each_their_own(copied: tuple[str, Database]) ->
         assert actor is not None
         school = standing.schools[one.school] if one.school else None
         assert [(held.role, held.school_id) for held in actor.roles] == [(one.role, school)]
+
+
+def test_the_printed_passwords_sign_in_with_the_printed_second_factor(copied: tuple[str, Database]) -> None:
+    standing = stage.find(copied[1], demo.code_of(1, FEW))
+    assert standing is not None
+    earlier = demo.sign_ins(standing)[0]
+    one = demo.sign_ins(standing)[0]
+    whence = signing_in.Whence("127.0.0.1")
+    first = signing_in.sign_in(copied[1], one.email, one.password, whence)
+    assert first.stage == "second_factor"
+    secret = base64.b32decode(one.secret)
+    code = second_factor.code_at(secret, stage.db_now(copied[1]))
+    assert signing_in.complete(copied[1], first.secret, code, whence).stage == "whole"
+    assert staff.actor_by_token(copied[1], earlier.token) is None
 
 
 def test_production_is_refused(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
