@@ -48,7 +48,8 @@ class Figures:
 
     `consented` have consent in force, `declined` a refusal (or withdrawal) by either giver; `invited` are the
     consented at schools that have opened; `submitted` handed in a form at least. `valid`, `suspect` and `invalid`
-    part those who have a result, and so do the tiers, whatever the validity.
+    part those who have a result. A raised tier counts whatever the validity; `tier_none` only where something could
+    be said: an invalid form is a task for a retest, and never "none".
     """
 
     enrolled: int = 0
@@ -338,7 +339,8 @@ def _recount_sql(policy: Policy, *, of_schools: bool, is_sought: bool) -> str:
             count(*) filter (where validity = 'valid') as valid,
             count(*) filter (where validity = 'suspect') as suspect,
             count(*) filter (where validity = 'invalid') as invalid,
-            count(*) filter (where tier = 0) as tier_none, count(*) filter (where tier = 1) as tier_yellow,
+            count(*) filter (where tier = 0 and validity <> 'invalid') as tier_none,
+            count(*) filter (where tier = 1) as tier_yellow,
             count(*) filter (where tier = 2) as tier_orange, count(*) filter (where tier = 3) as tier_red
         from gathered {"where school_id = any(:schools)" if of_schools else ""} group by school_id, grade, sex),
     opened as materialized (

@@ -51,7 +51,7 @@ MIN_RATE_DENOMINATOR = 30
 
 
 class Summary(NamedTuple):
-    """Counts of students of one school, grade and sex; tiers count every result once, `valid` includes suspect."""
+    """Counts of students of one school, grade and sex; tiers count a result at most once, `valid` includes suspect."""
 
     school: uuid.UUID
     grade: int

@@ -184,7 +184,8 @@ def count(made: Made, **only: Any) -> Figures:
         if child.results:
             tier, validity = child.results[-1]
             counts[validity] += 1
-            counts[("tier_none", "tier_yellow", "tier_orange", "tier_red")[tier]] += 1
+            if tier or validity != "invalid":
+                counts[("tier_none", "tier_yellow", "tier_orange", "tier_red")[tier]] += 1
     return Figures(**counts)
 
 
