@@ -224,9 +224,10 @@ def _carelessness(found: Mapping[str, Floats], checks: Mapping[str, Check], refe
     """The mean of what could be computed of: haste, inconsistency, misfit, distance, and each yes-or-no sign.
 
     Equal weights, chosen before any score of ours was compared with a file: no study gives weights that travel from
-    one battery to another, and unit weights lose little. Inconsistency, misfit (its two indices averaged) and distance are mid-rank
-    percentiles in the reference; haste runs from 0 at 2 s per question to 1 at 1 s, since only the fast end tells
-    anything; a sign is 0 or 1. The within-person spread has no part (near chance, Goldammer 2024).
+    one battery to another, and unit weights lose little. Inconsistency, misfit (its two indices averaged) and
+    distance are mid-rank percentiles in the reference; haste runs from 0 at 2 s per question to 1 at 1 s, since
+    only the fast end tells anything; a sign is 0 or 1. The within-person spread has no part (near chance, Goldammer
+    2024).
     """
     ranks = {}
     if reference is not None:
