@@ -38,6 +38,7 @@ from instruments.definition.parts import (
     holds,
     is_whole,
 )
+from instruments.definition.table import Table
 
 __all__ = [
     "FORM_NAMES",
@@ -83,7 +84,7 @@ def parse(text: str | bytes, origin: str) -> Instrument:
         content = tomllib.loads(body)
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise DefinitionError(origin, (Problem("file", str(error)),)) from error
-    instrument = reading.instrument_of(reading.Table(content, "", problems), body)
+    instrument = reading.instrument_of(Table(content, "", problems), body)
     problems.extend(checks.check_rest(instrument, problems) if problems else checks.check(instrument))
     if problems:
         raise DefinitionError(origin, tuple(problems))

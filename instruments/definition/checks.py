@@ -15,7 +15,7 @@ from instruments.definition.parts import (
     has_whole_scores,
     holds,
 )
-from instruments.definition.reading import IDENTIFIER
+from instruments.definition.table import IDENTIFIER
 
 RESERVED_COLUMNS = ("status", "n_missing", "n_answered", "critical_blank", "critical")
 
