@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 
 from bench.figures import Report, machine
 
-BENCHES = ("scoring", "quality", "upload", "submit", "coverage", "queue")
+BENCHES = ("scoring", "quality", "fhir", "upload", "submit", "coverage", "queue")
+ON_A_SERVER = ("upload", "submit", "coverage", "queue")
 
 
 @dataclass(frozen=True)
@@ -15,6 +16,7 @@ class Sizes:
 
     scoring: tuple[int, ...] = (100_000, 1_000_000)
     quality: tuple[int, ...] = (100_000, 1_000_000)
+    fhir: int = 50_000
     upload: tuple[int, ...] = (28_000, 100_000, 1_000_000)
     coverage: int = 1_000_000
     submit: dict[str, int] = field(default_factory=dict)
@@ -23,6 +25,7 @@ class Sizes:
 QUICK = Sizes(
     scoring=(5_000, 20_000),
     quality=(3_000,),
+    fhir=1_000,
     upload=(2_000, 8_000),
     coverage=8_000,
     submit={"rate": 50, "seconds": 3, "upload_rows": 2_000},
@@ -44,7 +47,11 @@ def main(argv: Sequence[str] = (), *, as_json: bool = False) -> int:
         from bench import quality
 
         quality.bench(report, list(sizes.quality), asked.runs)
-    if set(wanted) - {"scoring", "quality"}:
+    if "fhir" in wanted:
+        from bench import fhir
+
+        fhir.bench(report, sizes.fhir, asked.runs)
+    if set(wanted) & set(ON_A_SERVER):
         _on_a_server(report, wanted, sizes, asked.runs)
     report.end()
     return 0 if report.is_right else 1
@@ -74,7 +81,9 @@ def _sizes(asked: argparse.Namespace) -> Sizes:
     sizes = QUICK if asked.quick else Sizes()
     if asked.rows is None:
         return sizes
-    return replace(sizes, scoring=(asked.rows,), quality=(asked.rows,), upload=(asked.rows,), coverage=asked.rows)
+    return replace(
+        sizes, scoring=(asked.rows,), quality=(asked.rows,), fhir=asked.rows, upload=(asked.rows,), coverage=asked.rows
+    )
 
 
 def _arguments() -> argparse.ArgumentParser:

@@ -48,6 +48,13 @@ def fresh_database(server: embedded.Server, template: str) -> Iterator[Database]
     server.drop_database(name)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What asks how long it should be is a long check: no run of the long checks can leave it out."""
+    for item in items:
+        if {"is_storm", "share"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.storm)
+
+
 @pytest.fixture(scope="session")
 def is_storm() -> bool:
     """Whether the long checks run whole; the ordinary run takes a seeded tenth of them."""

@@ -121,3 +121,10 @@ def test_a_ratio_is_how_fast_the_product_is_beside_its_reference() -> None:
     assert figure.ratio == 0.5
     assert figure.as_json()["rows_per_s"] == 100
     assert figure.line().split(" | ")[1] == "100 students/s"
+
+
+def test_fhir_as_a_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench.main(["--only", "fhir", "--rows", "300", "--runs", "2", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["failed_checks"] == []
+    assert said["figures"][0]["ratio"] > 0

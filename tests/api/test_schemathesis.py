@@ -42,6 +42,7 @@ ROLES: dict[str, Callable[[Cast], Actor]] = {
 }
 
 
+@pytest.mark.storm
 @pytest.mark.parametrize("role", ROLES)
 def test_no_request_breaks_a_door_or_is_answered_otherwise_than_documented(cast: Cast, role: str) -> None:
     app = app_on(cast.database)

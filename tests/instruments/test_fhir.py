@@ -3,7 +3,6 @@
 import copy
 import json
 import random
-import time
 from pathlib import Path
 from typing import Any
 
@@ -622,20 +621,6 @@ def test_a_file_of_many_lines_reads_as_each_line_alone() -> None:
     expected = found.answers["phq9", "self"][::97]
     assert [row | {"line": 0} for row in alone] == [row | {"line": 0} for row in expected.iter_rows(named=True)]
     assert expected.select(pl.col("^phq9_.$")).dtypes == [pl.Int16] * 9
-
-
-@pytest.mark.storm
-def test_fifty_thousand_responses_are_read_at_twenty_thousand_a_second(is_storm: bool) -> None:
-    n = 50_000 if is_storm else 5_000
-    data, speeds = many(n), []
-    for _ in range(3):
-        began = time.process_time()
-        found = fhir.read(data, BOTH)
-        speeds.append(n / (time.process_time() - began))
-    print(f"{max(speeds):,.0f} responses a second of processor time")  # noqa: T201
-    assert found.answers["phq9", "self"]["is_taken"].sum() == n
-    # A quarter of it for the ordinary run, which shares its machine.
-    assert max(speeds) >= (20_000 if is_storm else 5_000)
 
 
 def test_reading_does_not_change_what_it_reads() -> None:

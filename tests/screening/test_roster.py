@@ -447,6 +447,7 @@ SCHOOLS = ("A", "B", "C")
 CHILD = st.tuples(st.sampled_from(SCHOOLS), st.sampled_from("123"), st.sampled_from(("李明", "李 明", "王芳", "王方")))
 
 
+@pytest.mark.storm
 @settings(
     deadline=None,
     max_examples=10_000 if STORM else 50,
