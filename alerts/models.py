@@ -13,7 +13,10 @@ class Weighing(Tenant):
     """That a result revision was looked at by the rules, whether or not an alert came of it."""
 
     __tablename__ = "weighings"
-    __table_args__ = (tenant("results", "round_id", "student_id", "revision"),)
+    __table_args__ = (
+        tenant("results", "round_id", "student_id", "revision"),
+        Index("ix_weighings_red", "district_id", "student_id", "round_id", postgresql_where="tier = 3"),
+    )
     round_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
     student_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
     revision: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
@@ -494,3 +497,36 @@ class Delivery(Row):
     sent_at: Mapped[dt.datetime | None]
     problem: Mapped[str | None]
     created_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
+
+
+class Webhook(Row):
+    """Where one of the staff hears instead of by mail: address and secret are sealed, the host is not."""
+
+    __tablename__ = "webhooks"
+    __table_args__ = (
+        tenant("staff", "staff_id"),
+        CheckConstraint("body in ('generic', 'wecom', 'dingtalk', 'feishu')", name="body"),
+        Index("uq_webhooks_staff", "district_id", "staff_id", unique=True, postgresql_where="ended_at is null"),
+    )
+    staff_id: Mapped[uuid.UUID]
+    body: Mapped[str]
+    host: Mapped[str]
+    sealed: Mapped[bytes]
+    added_by: Mapped[uuid.UUID]
+    added_at: Mapped[dt.datetime]
+    ended_at: Mapped[dt.datetime | None]
+
+
+class Fault(Row):
+    """That something on the way from an answer to a person stood still, since when, and when somebody was told."""
+
+    __tablename__ = "faults"
+    __table_args__ = (
+        of_district(),
+        Index("uq_faults_open", "district_id", "name", "place", unique=True, postgresql_where="ended_at is null"),
+    )
+    name: Mapped[str]
+    place: Mapped[str]
+    since_at: Mapped[dt.datetime]
+    told_at: Mapped[dt.datetime]
+    ended_at: Mapped[dt.datetime | None]

@@ -34,11 +34,11 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 GLOBAL_TABLES = frozenset(
-    {"districts", "accounts", "tokens", "sessions", "codes", "recovery_codes", "guesses", "heartbeats"}
+    {"districts", "accounts", "tokens", "sessions", "codes", "recovery_codes", "guesses", "heartbeats", "feeds"}
 )
 """Tables without clinical content that are found by exact id or keyed hash, before any scope can be set."""
 
-DISTRICT_WIDE_TABLES = frozenset({"staff_roles"})
+DISTRICT_WIDE_TABLES = frozenset({"duties", "staff_roles"})
 """Tables with a `school_id` that are read to find out the scope itself, so only the district stands in their policy."""
 
 
@@ -123,6 +123,8 @@ class District(Base):
     name: Mapped[str]
     wrapped_key: Mapped[bytes]
     created_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
+    is_probe: Mapped[bool] = mapped_column(server_default="false")
+    """Nobody lives there: it is where the service sends itself a red, to see whether one would arrive."""
 
 
 class Account(Base):
@@ -243,6 +245,18 @@ class Guess(Base):
     free_at: Mapped[dt.datetime]
 
 
+class Feed(Base):
+    """An address under which somebody's own calendar reads their promised contacts: kept as a keyed hash."""
+
+    __tablename__ = "feeds"
+    __table_args__ = (Index(None, "account_id"),)
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=new_id)
+    token_hash: Mapped[bytes] = mapped_column(unique=True)
+    account_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("accounts.id"))
+    made_at: Mapped[dt.datetime]
+    revoked_at: Mapped[dt.datetime | None]
+
+
 class Heartbeat(Base):
     """When each part of the worker last came round: how silence is noticed."""
 
@@ -276,6 +290,29 @@ class CalendarDay(Tenant):
     is_school_day: Mapped[bool]
 
 
+class Term(Tenant):
+    """A span in which there is school; between two of them there is none."""
+
+    __tablename__ = "terms"
+    __table_args__ = (of_district(), CheckConstraint("starts_on <= ends_on", name="days"))
+    calendar: Mapped[str] = mapped_column(primary_key=True)
+    starts_on: Mapped[dt.date] = mapped_column(primary_key=True)
+    ends_on: Mapped[dt.date]
+
+
+class CalendarLoad(Row):
+    """That holidays were taken from somewhere, and for which days they are known."""
+
+    __tablename__ = "calendar_loads"
+    __table_args__ = (of_district(),)
+    calendar: Mapped[str]
+    source: Mapped[str]
+    covers_from: Mapped[dt.date]
+    covers_until: Mapped[dt.date]
+    loaded_by: Mapped[uuid.UUID | None]
+    loaded_at: Mapped[dt.datetime]
+
+
 class Staff(Row):
     __tablename__ = "staff"
     __table_args__ = (
@@ -297,6 +334,29 @@ class StaffRole(Row):
     school_id: Mapped[uuid.UUID | None]
     since_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
     until_at: Mapped[dt.datetime | None]
+
+
+class Duty(Row):
+    """A shift: who is to be reached for a school, or at the district's desk, from when until when."""
+
+    __tablename__ = "duties"
+    __table_args__ = (
+        tenant("staff", "staff_id"),
+        tenant("schools", "school_id"),
+        CheckConstraint("place in ('first', 'deputy')", name="place"),
+        CheckConstraint("starts_at < ends_at", name="hours"),
+        Index("ix_duties_hours", "district_id", "ends_at", postgresql_where="cancelled_at is null"),
+    )
+    school_id: Mapped[uuid.UUID | None]
+    """None: the district's desk."""
+    staff_id: Mapped[uuid.UUID]
+    place: Mapped[str]
+    starts_at: Mapped[dt.datetime]
+    ends_at: Mapped[dt.datetime]
+    planned_by: Mapped[uuid.UUID]
+    planned_at: Mapped[dt.datetime]
+    cancelled_by: Mapped[uuid.UUID | None]
+    cancelled_at: Mapped[dt.datetime | None]
 
 
 # -- students, the vault, enrollment, consent ---------------------------------------------------------
@@ -583,6 +643,8 @@ class Round(Row):
     closes_at: Mapped[dt.datetime]
     state: Mapped[str] = mapped_column(server_default="planned")
     is_historical: Mapped[bool] = mapped_column(server_default="false")
+    is_at_home: Mapped[bool] = mapped_column(server_default="false")
+    """Whether forms may be filled in away from school, at hours when nobody is there."""
     created_by: Mapped[uuid.UUID | None]
     created_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
 
