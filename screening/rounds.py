@@ -132,6 +132,18 @@ def get(session: Session, round_id: uuid.UUID) -> Round:
     return found
 
 
+def unreleased(session: Session, round_id: uuid.UUID) -> dict[str, str]:
+    """Why the round asks instruments that are not released, by code; mostly nothing."""
+    asked = session.execute(
+        select(RoundInstrument.instrument, RoundInstrument.unreleased_reason).where(
+            RoundInstrument.district_id == access.scope_of(session).district_id,
+            RoundInstrument.round_id == round_id,
+            RoundInstrument.unreleased_reason.is_not(None),
+        )
+    )
+    return {row.instrument: row.unreleased_reason for row in asked}
+
+
 def open(session: Session, round_id: uuid.UUID, *, by: access.Actor) -> Round:
     """Opens the round now at every school of the scope where it is still planned; open already is left as it is.
 

@@ -88,6 +88,8 @@ class RoundView(View):
     closes_at: dt.datetime
     is_historical: bool
     instruments: dict[str, list[str]]
+    unreleased: dict[str, str]
+    """Why an instrument is asked whose sources are not all confirmed, by code."""
     policy: str
     rules: str
     openings: list[OpeningView]
@@ -328,6 +330,7 @@ def _shown(session: Session, found: Round) -> RoundView:
         closes_at=found.closes_at,
         is_historical=found.is_historical,
         instruments={code: list(forms) for code, forms in rules.forms.items()},
+        unreleased=rounds.unreleased(session, found.id),
         policy=f"{rules.policy.code} {rules.policy.version}",
         rules=rules.digest,
         openings=sorted(
