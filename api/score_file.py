@@ -206,7 +206,7 @@ def _named(found: pl.DataFrame, column: str) -> Iterator[Problem]:
 
 
 def _outputs(scored: pl.DataFrame, instrument: Instrument) -> pl.DataFrame:
-    """The scorer's columns, critical items told by their ids in one column."""
+    """The scorer's columns, critical items told by their ids in one column, and whether one was left blank."""
     critical = list(instrument.critical_items)
     kept = [name for name in scored.columns if not name.startswith("critical_") and name != "n_answered"]
     ids = dict.fromkeys(each.item for each in critical)
@@ -217,7 +217,8 @@ def _outputs(scored: pl.DataFrame, instrument: Instrument) -> pl.DataFrame:
         for item in ids
     ]
     column = pl.concat_str(told, separator=" ", ignore_nulls=True) if told else pl.lit("")
-    return scored.select(*kept, column.replace("", None).alias("critical"))
+    blank = ["critical_blank"] if critical else []
+    return scored.select(*kept, column.replace("", None).alias("critical"), *blank)
 
 
 def _unbanded(scored: pl.DataFrame) -> pl.DataFrame:

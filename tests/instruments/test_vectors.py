@@ -123,7 +123,8 @@ def told_by_the_command(code: str, layout: str | None, group: list[Vector], rows
         if acute is not None:
             wanted_now = {"asq_5"} if acute else set()
             found += [] if row["critical"] & {"asq_5"} == wanted_now else [f"{vector['id']}: {row['critical']}"]
-        wanted.pop("critical_blank", None)
+        if not catalogue.get(code).critical_items:
+            wanted.pop("critical_blank", None)
         found += [
             f"{vector['id']}: {name} is {row.get(name, 'no column')!r}, not {value!r}"
             for name, value in wanted.items()
