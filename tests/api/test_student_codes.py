@@ -16,7 +16,7 @@ from screening.access import Scope
 from screening.db import Database
 from screening.models import Student
 from tests.cast import Cast
-from tests.doors import NOBODY, Caller, app_on, caller, round_body
+from tests.doors import NOBODY, Caller, app_on, caller, round_body, somebody
 from tests.factories import make_student
 from tests.signing import Browser, browser, do
 
@@ -380,6 +380,17 @@ def test_failed_entries_are_kept_account_of_in_the_district(room: Room, here: Br
     with room.cast.database.unit(Scope(room.cast.district.id)) as session:
         rows = session.execute(text("select role, subject from audit_entries where action = 'sign_in.failed'")).all()
     assert [tuple(row) for row in rows] == [("student", "code")]
+
+
+@pytest.mark.parametrize("role", ["student", "guardian"])
+def test_an_account_that_was_given_such_a_role_has_nothing_of_its_own(room: Room, here: Browser, role: str) -> None:
+    student = room.cast.students.granted_13
+    own = here.enter(room.code(student)).json()["assignment_id"]
+    odd = caller(browser(room.app).client, room.cast.database, somebody(room.cast, role))
+    assert odd.ask("PUT", f"/v1/assignments/{own}/answers", json={"answers": {}}).status_code in (403, 404)
+    assert (
+        odd.post(f"/v1/consents/{student.id}", json={"decision": "declined", "notice_version": "1"}).status_code == 404
+    )
 
 
 def test_a_student_is_no_member_of_the_staff(room: Room, here: Browser) -> None:
