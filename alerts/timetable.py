@@ -14,7 +14,7 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from alerts import delivery, escalation, follow_ups, raising, routing
-from screening import access, coverage, files, intake, roster, rounds
+from screening import access, codes, coverage, files, guesses, intake, roster, rounds, sessions
 from screening.db import Database
 from screening.models import District
 from screening.settings import Settings
@@ -99,6 +99,15 @@ def erase_files(database: Database, district_id: uuid.UUID, now: dt.datetime, se
     return ()
 
 
+def forget_sign_ins(database: Database, district_id: uuid.UUID, now: dt.datetime, settings: Settings) -> Sequence[str]:
+    """Sessions and codes belong to no district's walls: whichever district comes first clears them for all."""
+    with database.unit() as session:
+        sessions.forget(session)
+        codes.forget(session)
+        guesses.forget(session)
+    return ()
+
+
 _SECOND, _MINUTE = dt.timedelta(seconds=1), dt.timedelta(minutes=1)
 
 JOBS: tuple[Job, ...] = (
@@ -111,6 +120,7 @@ JOBS: tuple[Job, ...] = (
     Job("deliveries", 2 * _SECOND, deliver),
     Job("coverage", 10 * _MINUTE, count_coverage),
     Job("erasure", 60 * _MINUTE, erase_files),
+    Job("sign_ins", 60 * _MINUTE, forget_sign_ins),
 )
 """In the order in which `worker --once` runs them: what comes in first, what goes out of it after."""
 
