@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from instruments import scoring
+from instruments import fhir, scoring
 from instruments.definition import Instrument, Item, Layout
 from screening.errors import InvalidUpload, Problem
 from screening.reading import cells, columns
@@ -43,14 +43,16 @@ def score(
     layout: str | None = None,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> Scored:
-    """Scores every row of a CSV, Excel or Parquet file's content.
+    """Scores every row of a CSV, Excel or Parquet file's content, or every response of a FHIR one.
 
-    Columns are understood by item id (phq9_9), by number (9), or by `column_map` (column -> either). Raises
+    Columns are understood by item id (phq9_9), by number (9), or by `column_map` (column or linkId -> either). Raises
     InvalidUpload for a file that cannot be read or lacks a scored item, ValueError for an unknown form or layout.
     """
     name = instrument.form_name(form)
     edition = None if layout is None else _edition(instrument, layout)
     file = open_file(data, LIMITS)
+    if file.responses is not None:
+        return _of_responses(file.responses, instrument, name, column_map or {})
     sheet, header, places = _table(file, instrument, _items(instrument, edition), column_map or {})
     names = _unique([columns.shown(cell) or f"column_{n}" for n, cell in enumerate(header.cells, start=1)])
     frames: list[pl.DataFrame] = []
@@ -72,6 +74,35 @@ def score(
             rows.select(rows.columns[len(names) :])
         )
     return Scored(rows, tuple(sorted(problems, key=lambda problem: problem.row or 0)))
+
+
+def _of_responses(data: bytes, instrument: Instrument, form: str, link_ids: Mapping[str, str]) -> Scored:
+    """A row per response; one that was not taken is out of range, and its critical answers are told all the same."""
+    try:
+        found = fhir.read(data, [(instrument, form)], link_ids=link_ids)
+    except fhir.NotFhir as error:
+        raise _unusable(error.code, str(error)) from error
+    problems = [Problem(code, words, row=line, column=link) for line, link, code, words in found.problems.iter_rows()]
+    if not found.answers:
+        words = f"No response in this file belongs to {instrument.code}."
+        raise InvalidUpload(words, problems=[Problem("no_responses", words), *problems])
+    responses = found.answers[instrument.code, form].filter(~pl.col("is_repeat"))
+    items = [item.id for item in instrument.items if item.id in responses.columns]
+    critical = {each.item for each in instrument.critical_items}
+    spoiled = next(
+        item.id for item in instrument.scored_items if item.id not in critical or len(critical) == len(items)
+    )
+    refused = ~pl.col("is_taken")
+    answers = responses.select(
+        pl.when(refused & (pl.col(name).is_null() if name != spoiled else True))
+        .then(_OUT_OF_RANGE)
+        .otherwise(name)
+        .alias(name)
+        for name in items
+    )
+    kept = responses.select("line", "id", "subject", "authored", *items)
+    rows = _beside(kept, _outputs(scoring.score(answers, instrument, form), instrument), instrument)
+    return Scored(rows, tuple(problems))
 
 
 def write(rows: pl.DataFrame, path: Path | None) -> bytes | None:

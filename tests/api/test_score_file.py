@@ -2,20 +2,26 @@
 
 import datetime as dt
 import io
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 from typer.testing import CliRunner, Result
 
+from api import score_file
 from api.cli import app
-from instruments import catalogue
+from instruments import catalogue, fhir
 from screening import wordings
+from screening.errors import InvalidUpload
 from tests.api.test_command import Shell, run, write
 from tests.cast import Cast
 
 __all__ = ["run"]
 ON = dt.date(2026, 11, 23)
+PHQ9 = catalogue.get("phq9")
 ITEMS = ",".join(f"phq9_{n}" for n in range(1, 10))
 
 
@@ -143,3 +149,41 @@ def test_a_licence_is_recorded_by_itself(run: Shell, cast: Cast) -> None:
         found = wordings.licence_of(session, catalogue.get("sdq"), ON)
         assert found is not None
         assert (found.holder, found.terms, str(found.until_on)) == ("R", "YM-7", "2030-07-31")
+
+
+# -- FHIR -----------------------------------------------------------------------------------------------
+
+
+def response(number: int, answers: Mapping[str, int | None]) -> dict[str, Any]:
+    return fhir.response(PHQ9, answers, response_id=f"r{number}", subject=f"{number:04}")
+
+
+def test_responses_are_scored_each_in_its_row() -> None:
+    answers = {f"phq9_{n}": 1 for n in range(1, 10)}
+    data = b"".join(fhir.ndjson([response(1, answers), response(2, answers | {"phq9_9": None})]))
+    found = score_file.score(data, PHQ9)
+    assert found.problems == ()
+    shown = found.rows.select("line", "subject", "status", "total", "critical", "critical_blank").rows()
+    assert shown == [(1, "0001", "scored", 9, "phq9_9", False), (2, "0002", "not_scorable", None, None, True)]
+
+
+def test_a_code_that_nobody_knows_costs_the_score_and_not_the_critical_answer() -> None:
+    odd = response(1, {f"phq9_{n}": 2 for n in range(1, 10)})
+    odd["item"][3]["answer"][0]["valueCoding"]["code"] = "LA0-0"
+    found = score_file.score(json.dumps(odd).encode(), PHQ9)
+    (problem,) = found.problems
+    assert (problem.row, problem.column, problem.code) == (1, "phq9_4", "unknown_code")
+    assert found.rows.select("status", "total", "critical").rows() == [("out_of_range", None, "phq9_9")]
+
+
+def test_link_ids_of_another_questionnaire_are_mapped_or_named() -> None:
+    theirs = response(1, {f"phq9_{n}": 0 for n in range(1, 10)})
+    del theirs["questionnaire"]
+    for n, item in enumerate(theirs["item"], start=1):
+        item["linkId"] = f"q{n}"
+    data = json.dumps(theirs).encode()
+    with pytest.raises(InvalidUpload) as refused:
+        score_file.score(data, PHQ9)
+    assert [problem.code for problem in refused.value.problems] == ["no_responses", "unknown_questionnaire"]
+    mapped = score_file.score(data, PHQ9, column_map={f"q{n}": f"phq9_{n}" for n in range(1, 10)})
+    assert mapped.rows["total"].to_list() == [0]
