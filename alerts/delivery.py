@@ -1,21 +1,22 @@
-"""Sends what is pending, by mail or to the console: an urgency, a link, a school and a time, and nothing else."""
+"""Sends what is pending, by webhook or mail: an urgency, a link, a school and a time, and nothing else."""
 
 import datetime as dt
-import smtplib
-import ssl
-import sys
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from email.message import EmailMessage
-from email.utils import format_datetime
-from typing import Protocol
-from urllib.parse import unquote, urlsplit
+from typing import Any
+from zoneinfo import ZoneInfo
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
-from alerts import routing
+from alerts import routing, webhooks
+from alerts.channels import Channel as Channel
+from alerts.channels import Message as Message
+from alerts.channels import Probe as Probe
+from alerts.channels import Undeliverable as Undeliverable
+from alerts.channels import channel_of as channel_of
+from alerts.channels import written as written
 from screening import access, audit, staff
 from screening.db import Database
 from screening.errors import NotFound
@@ -28,37 +29,20 @@ TELLING_FROM = 2
 """A yellow alert waits in the queue and interrupts nobody."""
 ATTEMPTS = 8
 LONGEST_DELAY = dt.timedelta(hours=1)
-TIMEOUT_SECONDS = 10
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
-
-
-@dataclass(frozen=True)
-class Message:
-    """What leaves the house. `id` is the same on every attempt."""
-
-    id: uuid.UUID
-    urgency: str
-    link: str
-    school: str
-    due_at: dt.datetime
-
-
-class Undeliverable(Exception):
-    """It could not be handed over now; `problem` is a code without any address in it."""
-
-    def __init__(self, problem: str, *, is_final: bool = False) -> None:
-        super().__init__(problem)
-        self.problem = problem
-        self.is_final = is_final
-
-
-class Channel(Protocol):
-    """A way out of the house. Raises Undeliverable."""
-
-    @property
-    def name(self) -> str: ...
-
-    def __call__(self, address: str, message: Message) -> None: ...
+QUIET_FROM, QUIET_UNTIL = dt.time(21), dt.time(7)
+"""The hours of the night, in the district's time, in which only what cannot wait goes out."""
+NEVER_QUIET = ("immediate", "fault")
+_EACH_ONCE = ("digest",)
+"""What is only for its one reader: where it cannot be handed over, nobody else hears of it."""
+_RESOURCES = {
+    "alert": "/v1/alerts/{id}",
+    "follow_up": "/v1/follow-ups/{id}",
+    "transfer": "/v1/transfers/{id}",
+    "referral": "/v1/referrals/{id}",
+    "check_in": "/v1/check-ins/{id}",
+    "digest": "/v1/alerts",
+    "fault": "/health/loop",
+}
 
 
 @dataclass(frozen=True)
@@ -83,8 +67,9 @@ class Delivered:
 # -- what is to be sent -------------------------------------------------------------------------------
 
 _RINGING = text(
-    "select id, school_id, tier, owner_id, raised_at, answer_by from alerts where district_id = :district"
-    " and id = any(cast(:alerts as uuid[])) and tier >= :from_tier and closed_at is null order by id"
+    "select id, school_id, tier, has_self_harm, owner_id, raised_at, answer_by from alerts"
+    " where district_id = :district and id = any(cast(:alerts as uuid[])) and tier >= :from_tier"
+    " and closed_at is null order by id"
 )
 
 
@@ -103,11 +88,12 @@ def announce(session: Session, alert_ids: Iterable[uuid.UUID], *, now: dt.dateti
         "from_tier": TELLING_FROM,
     }
     ringing = session.execute(_RINGING, parameters).all()
-    rota = routing.rota(session) if ringing else routing.Rota({})
+    rota = routing.rota(session, now=now) if ringing else routing.Rota({})
     notices = []
     for alert in ringing:
-        first = (alert.owner_id,) if alert.owner_id else rota.hearers("counselor", alert.school_id, alert.id)
-        lead = rota.hearers("lead", alert.school_id, alert.id) if alert.tier == max(URGENCIES) else ()
+        is_red = alert.tier == max(URGENCIES)
+        first = (alert.owner_id,) if alert.owner_id else _first(rota, alert)
+        lead = rota.hearers("lead", alert.school_id, alert.id) if is_red else ()
         for recipient_id in dict.fromkeys([*first, *lead]):
             notices.append(
                 Notice(
@@ -123,11 +109,17 @@ def announce(session: Session, alert_ids: Iterable[uuid.UUID], *, now: dt.dateti
     return put(session, notices, now=now)
 
 
+def _first(rota: routing.Rota, alert: Row[Any]) -> tuple[uuid.UUID, ...]:
+    is_day_and_night = alert.tier == max(URGENCIES) or alert.has_self_harm
+    return rota.hearers("counselor", alert.school_id, alert.id, is_day_and_night=is_day_and_night)
+
+
 _PUT = text(
     "insert into deliveries (district_id, id, school_id, recipient_id, subject, subject_id, occasion, urgency, due_at,"
-    " try_at) select :district, gen_random_uuid(), n.* , :now from unnest(cast(:schools as uuid[]),"
+    " try_at) select :district, gen_random_uuid(), n.* from unnest(cast(:schools as uuid[]),"
     " cast(:recipients as uuid[]), cast(:subjects as text[]), cast(:subject_ids as uuid[]), cast(:occasions as text[]),"
-    " cast(:urgencies as text[]), cast(:dues as timestamptz[])) as n on conflict do nothing returning id"
+    " cast(:urgencies as text[]), cast(:dues as timestamptz[]), cast(:tries as timestamptz[])) as n"
+    " on conflict do nothing returning id"
 )
 
 
@@ -135,11 +127,11 @@ def put(session: Session, notices: Sequence[Notice], *, now: dt.datetime) -> int
     """Writes messages down before they are sent; the same person is told of the same occasion once."""
     if not notices:
         return 0
+    timezone: ZoneInfo = session.info["timezone"]
     made = session.execute(
         _PUT,
         {
             "district": access.scope_of(session).district_id,
-            "now": now,
             "schools": as_array("uuid", [notice.school_id for notice in notices]),
             "recipients": as_array("uuid", [notice.recipient_id for notice in notices]),
             "subjects": as_array("text", [notice.subject for notice in notices]),
@@ -147,18 +139,29 @@ def put(session: Session, notices: Sequence[Notice], *, now: dt.datetime) -> int
             "occasions": as_array("text", [notice.occasion for notice in notices]),
             "urgencies": as_array("text", [notice.urgency for notice in notices]),
             "dues": as_array("timestamptz", [notice.due_at for notice in notices]),
+            "tries": as_array("timestamptz", [send_at(notice.urgency, now, timezone) for notice in notices]),
         },
     ).all()
     return len(made)
 
 
+def send_at(urgency: str, now: dt.datetime, timezone: dt.tzinfo) -> dt.datetime:
+    """When a message of this urgency may go out: now, or where that is at night and it can wait, in the morning."""
+    local = now.astimezone(timezone)
+    if urgency in NEVER_QUIET or QUIET_UNTIL <= local.time() < QUIET_FROM:
+        return now
+    on = local.date() + dt.timedelta(days=local.time() >= QUIET_FROM)
+    return dt.datetime.combine(on, QUIET_UNTIL, timezone).astimezone(dt.UTC)
+
+
 # -- sending ------------------------------------------------------------------------------------------
 
 _CLAIM = text(
-    "select d.id, d.recipient_id, d.subject, d.subject_id, d.urgency, d.due_at, d.attempts,"
-    " coalesce(s.name, '') as school from deliveries d"
+    "select d.id, d.school_id, d.recipient_id, d.subject, d.subject_id, d.urgency, d.due_at, d.attempts,"
+    " coalesce(s.name, '') as school, t.is_probe from deliveries d join districts t on t.id = d.district_id"
     " left join schools s on s.district_id = d.district_id and s.id = d.school_id"
     " where d.district_id = :district and d.state = 'pending' and d.try_at <= :now"
+    " and (cast(:subject as text) is null or d.subject = :subject)"
     " order by d.urgency <> 'immediate', d.try_at, d.id limit 1 for no key update of d skip locked"
 )
 _SENT = text(
@@ -172,32 +175,42 @@ _FAILED = text(
 
 
 def deliver_pending(
-    database: Database, district_id: uuid.UUID, settings: Settings, *, now: dt.datetime, send: Channel | None = None
+    database: Database,
+    district_id: uuid.UUID,
+    settings: Settings,
+    *,
+    now: dt.datetime,
+    send: Channel | None = None,
+    subject: str | None = None,
 ) -> Delivered:
     """Sends all that is due in a district, the urgent first, each message in a transaction of its own.
 
     The row is held while its message is handed over, so two workers never send the same one; a worker that dies in
-    between leaves it pending, and it goes out again under the same id. What fails is tried again ever more slowly.
+    between leaves it pending, and it goes out again under the same id. What fails is tried again ever more slowly;
+    where an address is refused, the next person hears at once. `subject` keeps it to messages about that.
     """
-    channel = send or channel_of(settings)
+    sender = _Sender(settings, send, now)
     sent = failed = 0
     while True:
         with database.unit(access.Scope(district_id)) as session:
-            outcome = _deliver_one(session, district_id, settings, channel, now)
+            outcome = sender.next(session, subject)
         if outcome is None:
             return Delivered(sent, failed)
         sent, failed = sent + outcome, failed + (not outcome)
 
 
 _UNHEARD = text(
-    "select count(*) filter (where state = 'refused' and created_at > :now - interval '7 days') as refused,"
-    " count(*) filter (where state = 'pending' and attempts > 2) as stuck"
-    " from deliveries where district_id = :district and (state = 'refused' or state = 'pending')"
+    "select (select count(distinct d.recipient_id) from deliveries d where d.district_id = :district"
+    "  and d.state = 'refused' and d.created_at > :now - interval '7 days'"
+    "  and not exists (select from deliveries l where l.district_id = :district and l.recipient_id = d.recipient_id"
+    "   and l.state = 'sent' and l.sent_at > d.try_at)) as refused,"
+    " (select count(*) from deliveries d where d.district_id = :district and d.state = 'pending' and d.attempts > 2)"
+    "  as stuck"
 )
 
 
 def problems(session: Session, *, now: dt.datetime) -> list[str]:
-    """What a watchdog has to shout: messages given up in the last week, and those that fail again and again."""
+    """What a watchdog has to shout: people whom nothing reached in the last week, messages that fail and fail."""
     found = session.execute(_UNHEARD, {"district": access.scope_of(session).district_id, "now": now}).one()
     named = {"deliveries_refused": found.refused, "deliveries_failing": found.stuck}
     return [f"{name} {count}" for name, count in named.items() if count]
@@ -208,32 +221,98 @@ def delay_after(attempts: int) -> dt.timedelta:
     return min(dt.timedelta(minutes=2 ** min(attempts - 1, 12)), LONGEST_DELAY)
 
 
-def _deliver_one(
-    session: Session, district_id: uuid.UUID, settings: Settings, channel: Channel, now: dt.datetime
-) -> bool | None:
-    """Whether the next message went out; None when there is none."""
-    row = session.execute(_CLAIM, {"district": district_id, "now": now}).one_or_none()
-    if row is None:
-        return None
-    own = {"district": district_id, "id": row.id, "channel": channel.name}
-    message = Message(row.id, row.urgency, link(settings, row.subject, row.subject_id), row.school, row.due_at)
-    try:
-        channel(_address(session, row.recipient_id), message)
-    except Undeliverable as failure:
+def link(settings: Settings, subject: str, subject_id: uuid.UUID) -> str:
+    """Where the thing can be looked at after signing in."""
+    return settings.base_url + _RESOURCES[subject].format(id=subject_id)
+
+
+class _Sender:
+    """Hands over one message after another."""
+
+    def __init__(self, settings: Settings, send: Channel | None, now: dt.datetime) -> None:
+        self.settings, self.now = settings, now
+        self.mail: Channel = send or channel_of(settings)
+
+    def next(self, session: Session, subject: str | None) -> bool | None:
+        """Whether the next message went out; None when there is none."""
+        district_id = access.scope_of(session).district_id
+        claimed = {"district": district_id, "now": self.now, "subject": subject}
+        row = session.execute(_CLAIM, claimed).one_or_none()
+        if row is None:
+            return None
+        own = {"district": district_id, "id": row.id}
+        name, failure = self._hand_over(session, row)
+        if failure is None:
+            session.execute(_SENT, own | {"channel": name, "now": self.now})
+        else:
+            self._keep_failure(session, row, own | {"channel": name}, failure)
+        return failure is None
+
+    def _hand_over(self, session: Session, row: Row[Any]) -> tuple[str, Undeliverable | None]:
+        """By the person's own webhook, and by mail where there is none or it fails; the way that was gone last."""
+        link_to = link(self.settings, row.subject, row.subject_id)
+        message = Message(row.id, row.urgency, link_to, row.school, row.due_at)
+        if row.is_probe:
+            return _try(Probe(channel_of(self.settings), self.settings.probe_address), "", message)
+        hook = webhooks.of(session, row.recipient_id, self.settings)
+        if hook is not None:
+            name, failure = _try(hook, "", message)
+            if failure is None:
+                return name, None
+        try:
+            address = _address(session, row.recipient_id)
+        except Undeliverable as nowhere:
+            return self.mail.name, nowhere
+        return _try(self.mail, address, message)
+
+    def _keep_failure(self, session: Session, row: Row[Any], own: dict[str, Any], failure: Undeliverable) -> None:
         attempts = row.attempts + 1
         is_over = failure.is_final or attempts >= ATTEMPTS
         fate = {
             "state": "refused" if is_over else "pending",
-            "try_at": now + delay_after(attempts),
+            "try_at": self.now + delay_after(attempts),
             "problem": failure.problem,
         }
         session.execute(_FAILED, own | fate)
+        system = access.system(own["district"])
         if is_over:
-            system = access.system(district_id)
             audit.record(session, system, "delivery.refused", "delivery", row.id, problem=failure.problem)
-        return False
-    session.execute(_SENT, own | {"now": now})
-    return True
+        if failure.is_refused and row.subject not in _EACH_ONCE:
+            _pass_on(session, row, self.now)
+
+
+def _try(way: Channel, address: str, message: Message) -> tuple[str, Undeliverable | None]:
+    try:
+        way(address, message)
+    except Undeliverable as failure:
+        return way.name, failure
+    return way.name, None
+
+
+_TOLD = text(
+    "select recipient_id, occasion from deliveries"
+    " where district_id = :district and subject = :subject and subject_id = :id"
+)
+
+
+def _pass_on(session: Session, row: Row[Any], now: dt.datetime) -> None:
+    """An address that takes nothing is a reader who is away: the next on the ladder who was not told hears now."""
+    district_id = access.scope_of(session).district_id
+    told = session.execute(_TOLD, {"district": district_id, "subject": row.subject, "id": row.subject_id}).all()
+    occasion = f"passed_on/{row.id}"
+    if any(each.occasion == occasion for each in told):
+        return
+    already = {each.recipient_id for each in told}
+    rota = routing.rota(session, now=now)
+    groups = (rota.hearers(role, row.school_id, row.subject_id) for role in routing.LADDER)
+    fresh = next((group for group in groups if not already.issuperset(group)), ())
+    notices = [
+        Notice(one, row.school_id, row.subject, row.subject_id, occasion, row.urgency, row.due_at)
+        for one in fresh
+        if one not in already
+    ]
+    if put(session, notices, now=now):
+        audit.record(session, access.system(district_id), "delivery.passed_on", "delivery", row.id)
 
 
 def _address(session: Session, staff_id: uuid.UUID) -> str:
@@ -244,124 +323,3 @@ def _address(session: Session, staff_id: uuid.UUID) -> str:
     if not address:
         raise Undeliverable("no_address", is_final=True)
     return address
-
-
-# -- channels -----------------------------------------------------------------------------------------
-
-_WORDS = {
-    "en": {
-        "immediate": "please look now",
-        "soon": "please look soon",
-        "routine": "please look",
-        "overdue": "a promised contact is overdue",
-        "title": "Student wellbeing",
-        "body": "{what}\n\nSchool: {school}\nDue: {due}\n{link}\n",
-    },
-    "zh_CN": {
-        "immediate": "请立即查看",
-        "soon": "请尽快查看",
-        "routine": "请查看",
-        "overdue": "有一项约定的联系已逾期",
-        "title": "学生心理健康工作",
-        "body": "{what}\n\n学校：{school}\n时限：{due}\n{link}\n",
-    },
-}
-
-
-def link(settings: Settings, subject: str, subject_id: uuid.UUID) -> str:
-    """Where the thing can be looked at after signing in."""
-    resource = {"alert": "alerts", "follow_up": "follow-ups"}[subject]
-    return f"{settings.base_url}/v1/{resource}/{subject_id}"
-
-
-def channel_of(settings: Settings) -> Channel:
-    """Mail where a server is set; else the console in development, and in production a way that leads nowhere."""
-    if settings.smtp_url is not None:
-        return Smtp(settings)
-    return Nowhere() if settings.is_production else Console(settings)
-
-
-class Smtp:
-    """Mail by the server of SCREENING_SMTP_URL."""
-
-    name = "smtp"
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-
-    def __call__(self, address: str, message: Message) -> None:
-        try:
-            with self._connection() as server:
-                server.send_message(self._mail(address, message))
-        except smtplib.SMTPRecipientsRefused as refusal:
-            codes = [code for code, _ in refusal.recipients.values()]
-            raise Undeliverable(f"smtp_{codes[0] if codes else 'refused'}") from None
-        except smtplib.SMTPResponseException as refusal:
-            raise Undeliverable(f"smtp_{refusal.smtp_code}") from None
-        except (smtplib.SMTPException, OSError) as failure:
-            raise Undeliverable(f"smtp_{type(failure).__name__}") from None
-
-    def _connection(self) -> smtplib.SMTP:
-        parts = urlsplit(self.settings.smtp_url or "")
-        host, me = parts.hostname or "localhost", self._host()  # our own name is known: smtplib would ask the DNS
-        if parts.scheme == "smtps":
-            context = ssl.create_default_context()
-            port = parts.port or 465
-            server: smtplib.SMTP = smtplib.SMTP_SSL(host, port, me, timeout=TIMEOUT_SECONDS, context=context)
-        else:
-            server = smtplib.SMTP(host, parts.port or 25, me, timeout=TIMEOUT_SECONDS)
-            server.ehlo()
-            if server.has_extn("starttls"):
-                server.starttls(context=ssl.create_default_context())
-            elif parts.username and host not in _LOOPBACK:
-                raise Undeliverable("smtp_without_tls")  # a password never travels in the clear
-        if parts.username:
-            server.login(unquote(parts.username), unquote(parts.password or ""))
-        return server
-
-    def _host(self) -> str:
-        return urlsplit(self.settings.base_url).hostname or "localhost"
-
-    def _mail(self, address: str, message: Message) -> EmailMessage:
-        host = self._host()
-        subject, body = written(message, self.settings)
-        mail = EmailMessage()
-        mail["Message-ID"] = f"<{message.id}@{host}>"
-        mail["X-Screening-Delivery"] = str(message.id)
-        mail["Date"] = format_datetime(dt.datetime.now(dt.UTC))
-        mail["From"] = f"screening@{'localhost' if host in _LOOPBACK else host}"
-        mail["To"] = address
-        mail["Subject"] = subject
-        mail.set_content(body)
-        return mail
-
-
-class Console:
-    """A line on standard error, for development."""
-
-    name = "console"
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-
-    def __call__(self, address: str, message: Message) -> None:
-        due = message.due_at.isoformat(timespec="minutes")
-        sys.stderr.write(f"delivery {message.id} {message.urgency} due {due} {message.link}\n")
-
-
-class Nowhere:
-    """Production without a mail server: nothing is sent, and every attempt says so."""
-
-    name = "none"
-
-    def __call__(self, address: str, message: Message) -> None:
-        raise Undeliverable("no_channel")
-
-
-def written(message: Message, settings: Settings) -> tuple[str, str]:
-    """Subject and body in the place's language and time."""
-    words = _WORDS[settings.locale]
-    what = words[message.urgency]
-    due = message.due_at.astimezone(settings.timezone).strftime("%Y-%m-%d %H:%M")
-    body = words["body"].format(what=what, school=message.school or "-", due=due, link=message.link)
-    return f"{words['title']}: {what}", body

@@ -1,72 +1,111 @@
 """Who should hear: the staff on whom a rung of the ladder calls at a school, and under whose policy."""
 
+import datetime as dt
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from screening import access, policy
+from screening import access, calendars, db, policy
 from screening.policy import Policy
 
 LADDER = ("counselor", "deputy", "lead", "principal", "duty_officer", "district_admin")
 """Whom to ask in turn. Where nobody holds a role the next one hears; the last is always asked."""
 
 
+_Place = tuple[str, uuid.UUID | None]
+
+
 @dataclass(frozen=True)
 class Rota:
-    """Who holds which role where at this moment, read once and asked for any number of alerts."""
+    """Who holds which role where and who is on duty at this moment, read once and asked for any number of alerts."""
 
-    holders: Mapping[tuple[str, uuid.UUID | None], tuple[uuid.UUID, ...]]
+    holders: Mapping[_Place, tuple[uuid.UUID, ...]]
+    on_duty: Mapping[_Place, tuple[uuid.UUID, ...]] = field(default_factory=dict)
+    """By place (first, deputy) and school; under None the district's desk."""
+    is_shut: Callable[[uuid.UUID | None], bool] = lambda _: False
+    """Whether a school is closed now: only then does the desk hear in its stead."""
 
     def holding(self, role: str, school_id: uuid.UUID | None) -> tuple[uuid.UUID, ...]:
         """Those of the school first, then those of the whole district, each once."""
         at_school = self.holders.get((role, school_id), ()) if school_id else ()
         return tuple(dict.fromkeys([*at_school, *self.holders.get((role, None), ())]))
 
-    def hearers(self, role: str, school_id: uuid.UUID | None, subject_id: uuid.UUID) -> tuple[uuid.UUID, ...]:
+    def hearers(
+        self, role: str, school_id: uuid.UUID | None, subject_id: uuid.UUID, *, is_day_and_night: bool = True
+    ) -> tuple[uuid.UUID, ...]:
         """Who hears for this rung, or for the next one that somebody holds; nobody only in an empty district.
 
-        A counselor's alert has one named reader, always the same for the same subject, since what is sent to all is
-        read by none; the school's other counselors are the deputies.
+        Whoever is on duty hears first. Without a shift a counselor's alert has one named reader, always the same for
+        the same subject, since what is sent to all is read by none; the school's other counselors are the deputies.
+        What `is_day_and_night` also goes to the district's desk while the school is shut.
         """
         for rung in LADDER[LADDER.index(role) if role in LADDER else len(LADDER) - 1 :]:
             found = self._on(rung, school_id, subject_id)
             if found:
-                return found
+                return tuple(dict.fromkeys([*self._desk(rung, school_id, is_day_and_night), *found]))
         return ()
 
     def has_anybody(self, school_id: uuid.UUID | None) -> bool:
         """Whether somebody below the district's administrator would hear of an alert of this school."""
-        return any(self.holding(role, school_id) for role in LADDER[:-1])
+        is_on_duty = bool(self.on_duty.get(("first", school_id)) or self.on_duty.get(("first", None)))
+        return is_on_duty or any(self.holding(role, school_id) for role in LADDER[:-1])
 
     def _on(self, rung: str, school_id: uuid.UUID | None, subject_id: uuid.UUID) -> tuple[uuid.UUID, ...]:
-        if rung not in ("counselor", "deputy"):
+        if rung == "duty_officer":
+            return self.on_duty.get(("first", None)) or self.holding(rung, school_id)
+        if rung not in _PLACES:
             return self.holding(rung, school_id)
+        on_duty = self.on_duty.get((_PLACES[rung], school_id), ()) if school_id else ()
         counselors = self.holding("counselor", school_id)
         first = counselors[subject_id.int % len(counselors)] if counselors else None
-        return tuple(one for one in counselors if (one == first) == (rung == "counselor"))
+        return on_duty or tuple(one for one in counselors if (one == first) == (rung == "counselor"))
+
+    def _desk(self, rung: str, school_id: uuid.UUID | None, is_day_and_night: bool) -> tuple[uuid.UUID, ...]:
+        place = _PLACES.get(rung)
+        if place is None or not is_day_and_night or (school_id and self.on_duty.get((place, school_id))):
+            return ()
+        desk = self.on_duty.get((place, None), ())
+        return desk if desk and self.is_shut(school_id) else ()
 
 
+_PLACES = {"counselor": "first", "deputy": "deputy"}
 _HOLDERS = text(
-    "select r.role, r.school_id, r.staff_id from staff_roles r"
+    "select r.role, r.school_id, r.staff_id, false as is_duty, r.since_at as at, r.id from staff_roles r"
     " join staff s on s.district_id = r.district_id and s.id = r.staff_id"
     " join accounts a on a.id = s.account_id"
     " where r.district_id = :district and r.role = any(:roles) and a.disabled_at is null"
     " and r.since_at <= now() and (r.until_at is null or r.until_at > now())"
-    " order by r.since_at, r.id"
+    " union all"
+    " select d.place, d.school_id, d.staff_id, true, d.starts_at, d.id from duties d"
+    " join staff s on s.district_id = d.district_id and s.id = d.staff_id"
+    " join accounts a on a.id = s.account_id"
+    " where d.district_id = :district and a.disabled_at is null and d.cancelled_at is null"
+    " and d.starts_at <= :now and d.ends_at > :now"
+    " order by at, id"
 )
 
 
-def rota(session: Session) -> Rota:
-    """The roles in force at this moment in the session's district, in one query."""
-    found: dict[tuple[str, uuid.UUID | None], list[uuid.UUID]] = defaultdict(list)
-    parameters = {"district": access.scope_of(session).district_id, "roles": list(LADDER)}
+def rota(session: Session, *, now: dt.datetime | None = None) -> Rota:
+    """The roles in force and the shifts that run in the session's district, in one query.
+
+    `now` is the moment whose shifts are meant; without it, the database's.
+    """
+    at = now or db.now(session)
+    held: dict[_Place, list[uuid.UUID]] = defaultdict(list)
+    on_duty: dict[_Place, list[uuid.UUID]] = defaultdict(list)
+    parameters = {"district": access.scope_of(session).district_id, "roles": list(LADDER), "now": at}
     for row in session.execute(_HOLDERS, parameters):
-        found[row.role, row.school_id].append(row.staff_id)
-    return Rota({key: tuple(staff) for key, staff in found.items()})
+        (on_duty if row.is_duty else held)[row.role, row.school_id].append(row.staff_id)
+
+    def is_shut(school_id: uuid.UUID | None) -> bool:
+        found = calendars.of_schools(session, [school_id] if school_id else [])
+        return not found.get(school_id, found[None]).is_school_hours(at)
+
+    return Rota({key: tuple(each) for key, each in held.items()}, {k: tuple(v) for k, v in on_duty.items()}, is_shut)
 
 
 _UNHEARD = text(
@@ -77,9 +116,9 @@ _UNHEARD = text(
 )
 
 
-def schools_unheard(session: Session) -> list[str]:
+def schools_unheard(session: Session, *, now: dt.datetime | None = None) -> list[str]:
     """The codes of schools with open alerts or an open round where nobody of the ladder would hear."""
-    held = rota(session)
+    held = rota(session, now=now)
     parameters = {"district": access.scope_of(session).district_id}
     return [row.code for row in session.execute(_UNHEARD, parameters) if not held.has_anybody(row.id)]
 

@@ -26,6 +26,7 @@ VARIABLES = {
     "SCREENING_BASE_URL": "the address people reach, used in links; https in production",
     "SCREENING_SMTP_URL": "smtp://[user:password@]host[:port] or smtps://...",
     "SCREENING_WEBHOOK_ALLOW": "host names that webhooks may reach, separated by commas",
+    "SCREENING_PROBE_ADDRESS": "a mailbox for the synthetic red of every five minutes; unset: the way there is tried",
     "SCREENING_LOCALE": "zh_CN (default) or en",
     "SCREENING_TIMEZONE": "the district's time zone, default Asia/Shanghai",
     "SCREENING_SSO_ISSUER": "an OpenID Connect service that staff sign in with; needs the extra sso",
@@ -77,6 +78,7 @@ class Settings:
     base_url: str
     smtp_url: str | None
     webhook_allow: tuple[str, ...]
+    probe_address: str | None
     locale: Locale
     timezone: ZoneInfo
     ledgers: Path
@@ -145,6 +147,7 @@ class _Reading:
             base_url=self._base_url(),
             smtp_url=self._smtp(),
             webhook_allow=self._hosts("SCREENING_WEBHOOK_ALLOW"),
+            probe_address=self._text("SCREENING_PROBE_ADDRESS"),
             locale=locale,
             timezone=self._timezone(),
             ledgers=_absolute(ledgers) if ledgers else home / "ledgers",

@@ -11,10 +11,12 @@ from email.message import Message as Mail
 from email.policy import default as modern
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from aiosmtpd.controller import Controller
 from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 from alerts import delivery, triage
 from screening import staff
@@ -109,7 +111,7 @@ def test_the_words_are_in_the_places_language(tmp_path: Path) -> None:
     assert body == "请立即查看\n\n学校：第一中学\n时限：2026-09-07 10:00\nhttp://x/y\n"
 
 
-@pytest.mark.parametrize("answer", ["450 mailbox busy", "550 no such user", "421 closing"])
+@pytest.mark.parametrize("answer", ["450 mailbox busy", "421 closing"])
 def test_a_refused_mail_goes_out_again_under_the_same_id(
     cast: Cast, tmp_path: Path, inbox: Inbox, port: int, answer: str
 ) -> None:
@@ -126,6 +128,79 @@ def test_a_refused_mail_goes_out_again_under_the_same_id(
     with cast.database.unit(cast.scope) as session:
         row = session.execute(text("select state, attempts, channel, problem, sent_at from deliveries")).one()
         assert tuple(row) == ("sent", 2, "smtp", None, MONDAY + MINUTE)
+
+
+def test_where_an_address_is_refused_the_next_person_hears_at_once(
+    cast: Cast, tmp_path: Path, inbox: Inbox, port: int
+) -> None:
+    with cast.database.unit(cast.scope) as session:
+        alert = ring(session, cast.students.granted_13, ORANGE)
+        (first,) = recipients(session, alert.id)
+    inbox.answers.append("550 no such user")
+    settings = made_up_settings(tmp_path, SCREENING_SMTP_URL=f"smtp://127.0.0.1:{port}")
+    assert send(cast, settings, MONDAY) == (1, 1)
+    with cast.database.unit(cast.scope) as session:
+        (second,) = recipients(session, alert.id) - {first}
+        assert {first, second} == {cast.an.person, cast.bo.person}
+        assert inbox.mails[-1]["To"] == staff.email_of(session, second)
+    assert send(cast, settings, MONDAY + MINUTE) == (1, 0)  # the address may have been mended
+    with cast.database.unit(cast.scope) as session:
+        assert len(recipients(session, alert.id)) == 2
+
+
+def test_a_refusal_by_everybody_goes_up_the_ladder_to_its_end(
+    cast: Cast, tmp_path: Path, inbox: Inbox, port: int
+) -> None:
+    with cast.database.unit(cast.scope) as session:
+        alert = ring(session, cast.students.granted_13, ORANGE)
+    inbox.answers.extend(["550 no such user"] * 20)
+    settings = made_up_settings(tmp_path, SCREENING_SMTP_URL=f"smtp://127.0.0.1:{port}")
+    assert send(cast, settings, MONDAY) == (0, 6)
+    with cast.database.unit(cast.scope) as session:
+        told = recipients(session, alert.id)
+    ladder = (cast.an, cast.bo, cast.lead, cast.principal, cast.duty_officer, cast.district_admin)
+    assert told == {one.person for one in ladder}
+
+
+def test_at_night_only_what_cannot_wait_goes_out(cast: Cast) -> None:
+    shanghai = ZoneInfo("Asia/Shanghai")
+    night = dt.datetime(2026, 9, 7, 18, 10, tzinfo=dt.UTC)  # ten past two
+    morning = dt.datetime(2026, 9, 7, 23, 0, tzinfo=dt.UTC)  # seven
+    assert delivery.send_at("immediate", night, shanghai) == night
+    assert delivery.send_at("fault", night, shanghai) == night
+    for urgency in ("soon", "routine", "overdue", "digest"):
+        assert delivery.send_at(urgency, night, shanghai) == morning
+        assert delivery.send_at(urgency, night - 4 * HOUR, shanghai) == morning  # ten past ten the evening before
+        assert delivery.send_at(urgency, MONDAY, shanghai) == MONDAY
+
+
+def test_an_orange_of_the_night_is_in_the_queue_at_once_and_in_the_mail_in_the_morning(
+    cast: Cast, tmp_path: Path
+) -> None:
+    night = dt.datetime(2026, 9, 7, 18, 10, tzinfo=dt.UTC)
+    with cast.database.unit(cast.scope) as session:
+        ring(session, cast.students.granted_13, ORANGE, at=night)
+        ring(session, cast.students.own_grant_15, RED, at=night)
+        assert len(triage.queue(session)) == 2
+    outbox, settings = Outbox(), made_up_settings(tmp_path)
+    send(cast, settings, night, outbox)
+    assert {message.urgency for _, message in outbox.taken} == {"immediate"}
+    send(cast, settings, night + 5 * HOUR, outbox)
+    assert [message.urgency for _, message in outbox.taken][-1] == "soon"
+
+
+@pytest.mark.parametrize(
+    ("now", "wanted"),
+    [
+        ("2026-03-28T21:30:00+01:00", "2026-03-29T07:00:00+02:00"),  # the night that is an hour shorter
+        ("2026-10-24T23:30:00+02:00", "2026-10-25T07:00:00+01:00"),  # and the one that is longer
+        ("2026-10-25T02:30:00+01:00", "2026-10-25T07:00:00+01:00"),
+        ("2028-02-28T22:00:00+01:00", "2028-02-29T07:00:00+01:00"),
+    ],
+)
+def test_the_night_ends_by_the_clock_on_the_wall(now: str, wanted: str) -> None:
+    came = delivery.send_at("soon", dt.datetime.fromisoformat(now), ZoneInfo("Europe/Berlin"))
+    assert came == dt.datetime.fromisoformat(wanted)
 
 
 def test_a_mail_server_that_is_away_keeps_nothing_waiting_and_loses_nothing(
@@ -232,6 +307,10 @@ def test_a_worker_that_dies_after_sending_sends_again_under_the_same_id(cast: Ca
         send(cast, made_up_settings(tmp_path), MONDAY, killed)
     send(cast, made_up_settings(tmp_path), MONDAY, outbox)
     assert [message.id for _, message in killed.taken] == [message.id for _, message in outbox.taken]
+
+
+def recipients(session: Session, alert_id: uuid.UUID) -> set[uuid.UUID]:
+    return set(session.scalars(text("select recipient_id from deliveries where subject_id = :id"), {"id": alert_id}))
 
 
 def send(cast: Cast, settings: Any, now: dt.datetime, channel: delivery.Channel | None = None) -> tuple[int, int]:
