@@ -13,7 +13,7 @@ from polars.exceptions import PanicException
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from alerts import delivery, escalation, follow_ups, raising, routing
+from alerts import delivery, escalation, follow_ups, probes, raising, routing
 from screening import access, codes, coverage, files, guesses, intake, roster, rounds, sessions
 from screening.db import Database
 from screening.models import District
@@ -30,6 +30,15 @@ class Job:
     name: str
     every: dt.timedelta
     run: Run
+
+
+def send_probe(database: Database, district_id: uuid.UUID, now: dt.datetime, settings: Settings) -> Sequence[str]:
+    """Nothing to do but in the district of the probes; a worker makes that one when it begins."""
+    with _unit(database, district_id) as session:
+        district = session.get(District, district_id)
+    if district is not None and district.is_probe:
+        probes.run(database, district_id, now=now)
+    return ()
 
 
 def load_rosters(database: Database, district_id: uuid.UUID, now: dt.datetime, settings: Settings) -> Sequence[str]:
@@ -73,7 +82,7 @@ def escalate(database: Database, district_id: uuid.UUID, now: dt.datetime, setti
         with _unit(database, district_id) as session:
             climbed = escalation.escalate(session, now=now)
     with _unit(database, district_id) as session:
-        return [f"rota_empty {code}" for code in routing.schools_unheard(session)]
+        return [f"rota_empty {code}" for code in routing.schools_unheard(session, now=now)]
 
 
 def deliver(database: Database, district_id: uuid.UUID, now: dt.datetime, settings: Settings) -> Sequence[str]:
@@ -117,6 +126,7 @@ JOBS: tuple[Job, ...] = (
     Job("weighing", _MINUTE, weigh_results),
     Job("follow_ups", _MINUTE, let_follow_ups_fall_due),
     Job("escalation", 15 * _SECOND, escalate),
+    Job("probes", _MINUTE, send_probe),
     Job("deliveries", 2 * _SECOND, deliver),
     Job("coverage", 10 * _MINUTE, count_coverage),
     Job("erasure", 60 * _MINUTE, erase_files),

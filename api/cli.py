@@ -118,6 +118,21 @@ def worker(
     return 0
 
 
+@app.command()
+@in_words
+def watchdog() -> int:
+    """One look at the whole loop, for cron: what stands still is told to whom it concerns; exit 1 if anything does."""
+    from alerts.watchdog import Watchdog
+
+    settings = Settings.read(serving=True)
+    with _database() as database:
+        bad = Watchdog(database, settings).watch()
+    for finding in bad:
+        say(f"{finding.name} ({finding.where}): {finding.detail}")
+    tell(f"{len(bad)} things stand still." if bad else "The loop turns.")
+    return NO if bad else 0
+
+
 def _end_with_parent(stop: threading.Event, parent: int) -> None:
     """A web server that was killed leaves no worker behind."""
     while os.getppid() == parent:
@@ -163,7 +178,9 @@ def doctor() -> int:
             districts = [(row.id, row.code) for row in session.execute(select(District.id, District.code))]
         for district_id, code in districts:
             faults += _cannot_open(held.database, district_id, code)
-        faults += [f"{f.name} ({f.where}): {f.detail}" for f in health.faults_of_loop(held.database)]
+        faults += [
+            f"{f.name} ({f.where}): {f.detail}" for f in health.faults_of_loop(held.database) if not f.is_warning
+        ]
     for fault in faults:
         say(fault)
     tell(f"{len(faults)} things are not as they should be." if faults else "All is well.")
@@ -674,7 +691,9 @@ def _operator(district_id: uuid.UUID) -> access.Actor:
 
 def _districts(database: Database, code: str | None) -> list[tuple[access.Scope, str]]:
     with database.unit() as session:
-        rows = session.execute(select(District.id, District.code).order_by(District.code)).all()
+        rows = session.execute(
+            select(District.id, District.code).where(~District.is_probe).order_by(District.code)
+        ).all()
     found = [(access.Scope(row.id), row.code) for row in rows if code in (None, row.code)]
     if code is not None and not found:
         raise NotFound(f"There is no district with the code {code}.")

@@ -16,7 +16,7 @@ import uvicorn
 from fastapi import FastAPI
 from sqlalchemy.engine import make_url
 
-from api import logs
+from api import logs, worker
 from api.app import create_app
 from screening import embedded, migration
 from screening.db import Database
@@ -77,7 +77,7 @@ def serve(settings: Settings, *, host: str, port: int, workers: int) -> int:
             return 1
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stopped)
-    with worker_beside() if settings.is_embedded else contextlib.nullcontext():
+    with worker_beside() if settings.is_embedded else contextlib.nullcontext(), watchdog_beside(settings):
         log.info("serving", address=f"{host}:{port}", workers=workers, pid=os.getpid())
         common = {
             "host": host,
@@ -113,6 +113,21 @@ def worker_beside() -> Iterator[None]:
     finally:
         stopping.set()
         keeper.join(timeout=GRACE_SECONDS + 5)
+
+
+@contextlib.contextmanager
+def watchdog_beside(settings: Settings) -> Iterator[None]:
+    """A watchdog in a thread of this process, on connections of its own, stopped at the end of the block."""
+    stopping = threading.Event()
+    database = open_database(settings)
+    dog = threading.Thread(target=worker.watch, args=(database, settings, stopping), name="watchdog", daemon=True)
+    dog.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        dog.join(timeout=GRACE_SECONDS)
+        database.dispose()
 
 
 def _keep_worker(stopping: threading.Event) -> None:

@@ -7,7 +7,8 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 from sqlalchemy.exc import SQLAlchemyError
 
-from alerts import timetable
+from alerts import probes, timetable, watchdog
+from alerts.watchdog import Watchdog
 from api import logs
 from screening import db, reading
 from screening.db import Database
@@ -20,6 +21,7 @@ SOON_SECONDS = 1.0
 
 def once(database: Database, settings: Settings, *, at: dt.datetime | None = None) -> dict[str, str]:
     """Runs everything that is due, at the database's time or at the one that a drill pretends; answers the problems."""
+    probes.ensure(database)
     return timetable.run_due(database, at or _now(database), settings)
 
 
@@ -29,6 +31,7 @@ def run(database: Database, settings: Settings, stop: threading.Event) -> None:
     A job never overlaps itself here, and rhythms that were missed are made up for by one run.
     """
     log = logs.get()
+    _ensure_probes(database)
     reading.prepare()
     clock = BackgroundScheduler(timezone=dt.UTC, job_defaults={"coalesce": True, "misfire_grace_time": None})
     for job in timetable.JOBS:
@@ -44,6 +47,26 @@ def run(database: Database, settings: Settings, stop: threading.Event) -> None:
     finally:
         clock.shutdown(wait=True)
         log.info("worker_stopped")
+
+
+def watch(database: Database, settings: Settings, stop: threading.Event) -> None:
+    """Runs until `stop`, beside the web and apart from any worker: looks, and says what it finds."""
+    dog = Watchdog(database, settings)
+    while not stop.wait(watchdog.EVERY.total_seconds()):
+        try:
+            bad = dog.watch()
+        except Exception as error:  # whatever it is, the next look comes
+            logs.get().error("watchdog_failed", error=type(error).__name__, where=logs.where(error))
+            continue
+        for finding in bad:
+            logs.get().error("loop_bad", job=finding.name, where=finding.where)
+
+
+def _ensure_probes(database: Database) -> None:
+    try:
+        probes.ensure(database)
+    except SQLAlchemyError as error:  # the next start makes it; until then the watchdog misses it
+        logs.get().error("probes_failed", error=type(error).__name__)
 
 
 def _tick(database: Database, settings: Settings, names: frozenset[str]) -> None:

@@ -49,6 +49,7 @@ ACTIONS = frozenset(
         "door.refused",
         "duty.cancelled",
         "duty.planned",
+        "fault.told",
         "file.erased",
         "follow_up.done",
         "follow_up.missed",

@@ -25,14 +25,17 @@ PURPOSES = ("everything", "reading", "sending")
 """What a token may be for: any door, those that only read, those that take files."""
 
 
-def create_district(database: Database, code: str, name: str) -> District:
-    """A new district with a data key of its own, wrapped by the master key. Raises Conflict for a code in use."""
+def create_district(database: Database, code: str, name: str, *, is_probe: bool = False) -> District:
+    """A new district with a data key of its own, wrapped by the master key. Raises Conflict for a code in use.
+
+    `is_probe` is the one where nobody lives.
+    """
     district_id = uuid.uuid4()
     wrapped = sealing.wrap_district_key(database.master_key, district_id, sealing.new_key())
     with database.unit() as session:
         made = session.execute(
             postgresql.insert(District)
-            .values(id=district_id, code=code, name=name, wrapped_key=wrapped)
+            .values(id=district_id, code=code, name=name, wrapped_key=wrapped, is_probe=is_probe)
             .on_conflict_do_nothing(index_elements=["code"])
             .returning(District)
         ).scalar_one_or_none()
