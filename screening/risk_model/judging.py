@@ -1,0 +1,426 @@
+"""How good a model is, in plain numbers: order, calibration, what it finds within capacity, and for whom it errs.
+
+Everything takes weights, so that a student who stands for many because few like him were asked counts for as many.
+Sources: Begg and Greenes 1983 (verification bias), Vickers and Elkin 2006 (net benefit), Wilson 1927 (intervals).
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from screening.risk_model.fitting import Numbers, line_through
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The figures of one set of rows; shares are 0 to 1, intervals 95%."""
+
+    rows: int
+    positives: int
+    prevalence: float
+    auroc: float
+    auroc_interval: Interval
+    brier: float
+    slope: float
+    ece: float
+    ece_recalibrated: float
+    """After the level was moved to each group's own prevalence: what is left is shape."""
+    share: float
+    sensitivity: float
+    ppv: float
+
+
+@dataclass(frozen=True)
+class CutPoint:
+    """The best cut of a score, `>= cut`, by sensitivity plus specificity."""
+
+    auroc: float
+    cut: float
+    sensitivity: float
+    specificity: float
+
+    @property
+    def sum(self) -> float:
+        return self.sensitivity + self.specificity
+
+
+@dataclass(frozen=True)
+class Missed:
+    """Of those in need in one group, the share that is not found, and of how many."""
+
+    group: str
+    cases: int
+    missed: float
+    interval: Interval
+
+
+@dataclass(frozen=True)
+class Gap:
+    """The largest difference of missed shares between two groups; None: too few cases to say."""
+
+    by: str
+    groups: tuple[Missed, ...]
+    gap: float | None
+    interval: Interval | None
+
+
+def auroc(truth: npt.ArrayLike, score: npt.ArrayLike, weight: Numbers | None = None) -> float:
+    """The weighted chance that one in need scores above one who is not, ties counting half; NaN for one kind only."""
+    y, s, w = _three(truth, score, weight)
+    order = np.argsort(s, kind="stable")
+    y, s, w = y[order], s[order], w[order]
+    starts = np.flatnonzero(np.append(True, s[1:] != s[:-1]))
+    positives, negatives = np.add.reduceat(w * y, starts), np.add.reduceat(w * (1 - y), starts)
+    below = np.cumsum(negatives) - negatives
+    both = positives.sum() * negatives.sum()
+    return float((positives * (below + negatives / 2)).sum() / both) if both > 0 else float("nan")
+
+
+def interval(
+    figure: Callable[[npt.NDArray[np.intp]], float], groups: npt.ArrayLike, *, draws: int = 400, seed: int = 1
+) -> Interval:
+    """The middle 95% of `figure` (of row numbers) over draws of whole groups: students of a school are alike."""
+    names, of = np.unique(np.asarray(groups), return_inverse=True)
+    members = [np.flatnonzero(of == name) for name in range(len(names))]
+    chance = np.random.default_rng(seed)
+    drawn = [
+        figure(np.concatenate([members[g] for g in chance.integers(len(names), size=len(names))])) for _ in range(draws)
+    ]
+    low, high = np.nanpercentile(drawn, [2.5, 97.5]) if not np.isnan(drawn).all() else (float("nan"), float("nan"))
+    return float(low), float(high)
+
+
+def judge(
+    truth: npt.ArrayLike,
+    probability: npt.ArrayLike,
+    groups: npt.ArrayLike,
+    *,
+    weight: Numbers | None = None,
+    share: float = 0.1,
+    draws: int = 400,
+) -> Judged:
+    """Every figure of these probabilities; `share` is how many of all can be looked at."""
+    y, p, w = _three(truth, probability, weight)
+    of = np.asarray(groups)
+    found, right = at_capacity(y, p, share, w)
+    return Judged(
+        rows=len(y),
+        positives=int(y.sum()),
+        prevalence=float(np.average(y, weights=w)),
+        auroc=auroc(y, p, w),
+        auroc_interval=interval(lambda rows: auroc(y[rows], p[rows], w[rows]), of, draws=draws),
+        brier=float(np.average((p - y) ** 2, weights=w)),
+        slope=line_through(log_odds(p), y, w)[0],
+        ece=calibration_error(y, p, w),
+        ece_recalibrated=calibration_error(y, at_own_level(y, p, of, w), w),
+        share=share,
+        sensitivity=found,
+        ppv=right,
+    )
+
+
+def by_group(
+    truth: npt.ArrayLike, probability: npt.ArrayLike, groups: npt.ArrayLike, of: npt.ArrayLike, *, share: float = 0.1
+) -> dict[str, Judged]:
+    """The same for each value of `of`, at one threshold for all: the one that takes `share` of everybody."""
+    y, p, _ = _three(truth, probability, None)
+    kinds, schools = np.asarray(of), np.asarray(groups)
+    cut = threshold(p, share)
+    found = {}
+    for kind in np.unique(kinds[~_absent(kinds)]):
+        rows = kinds == kind
+        if 0 < y[rows].sum() < rows.sum():
+            judged = judge(y[rows], p[rows], schools[rows], share=float((p[rows] >= cut).mean()), draws=200)
+            found[str(kind)] = judged
+    return found
+
+
+def at_capacity(truth: Numbers, probability: Numbers, share: float, weight: Numbers | None = None) -> Interval:
+    """(sensitivity, positive predictive value) when the top `share` of all is looked at; ties are taken in part."""
+    y, p, w = _three(truth, probability, weight)
+    order = np.argsort(-p, kind="stable")
+    room = share * w.sum()
+    _, tied = np.unique(-p[order], return_inverse=True)
+    size, cases = np.bincount(tied, w[order]), np.bincount(tied, (w * y)[order])
+    taken = np.clip((room - (np.cumsum(size) - size)) / np.maximum(size, 1e-12), 0, 1)
+    found = float((taken * cases).sum())
+    return found / max(float((w * y).sum()), 1e-12), found / max(float((taken * size).sum()), 1e-12)
+
+
+def threshold(probability: Numbers, share: float, weight: Numbers | None = None) -> float:
+    """The least probability of the top `share`; infinite when nobody is to be taken."""
+    p = np.asarray(probability, dtype=np.float64)
+    w = np.ones(len(p)) if weight is None else weight
+    order = np.argsort(-p, kind="stable")
+    taken = int(np.searchsorted(np.cumsum(w[order]), share * w.sum() + 1e-9, side="right"))
+    return float(p[order][taken - 1]) if taken else float("inf")
+
+
+def calibration_error(truth: Numbers, probability: Numbers, weight: Numbers | None = None, bins: int = 10) -> float:
+    """Expected calibration error: the mean distance of said and seen over bins of equal weight."""
+    y, p, w = _three(truth, probability, weight)
+    order = np.argsort(p, kind="stable")
+    place = np.minimum((np.cumsum(w[order]) - w[order] / 2) / w.sum() * bins, bins - 1).astype(int)
+    said, seen = np.bincount(place, (w * p)[order], bins), np.bincount(place, (w * y)[order], bins)
+    return float(np.abs(said - seen).sum() / w.sum())
+
+
+def at_own_level(truth: Numbers, probability: Numbers, groups: npt.ArrayLike, weight: Numbers | None = None) -> Numbers:
+    """The probabilities with each group's level moved to that group's prevalence, shape untouched."""
+    y, p, w = _three(truth, probability, weight)
+    of, found = np.asarray(groups), p.copy()
+    for group in np.unique(of):
+        rows = of == group
+        wanted, low, high = np.average(y[rows], weights=w[rows]), -20.0, 20.0
+        margins = log_odds(p[rows])
+        for _ in range(60):
+            middle = (low + high) / 2
+            is_below = np.average(_share(margins + middle), weights=w[rows]) < wanted
+            low, high = (middle, high) if is_below else (low, middle)
+        found[rows] = _share(margins + (low + high) / 2)
+    return found
+
+
+def log_odds(probability: Numbers) -> Numbers:
+    p = np.clip(probability, 1e-9, 1 - 1e-9)
+    found: Numbers = np.log(p / (1 - p))
+    return found
+
+
+def net_benefit(truth: Numbers, chosen: npt.NDArray[np.bool_], at: float, weight: Numbers | None = None) -> float:
+    """True positives less false ones at the exchange rate that a threshold probability `at` stands for, per student."""
+    y, picked, w = _three(truth, chosen, weight)
+    return float((w * picked * (y - (1 - y) * at / (1 - at))).sum() / w.sum())
+
+
+def best_cut(truth: npt.ArrayLike, score: npt.ArrayLike) -> CutPoint:
+    """The cut of a score at which sensitivity and specificity add up highest; the higher cut where two tie."""
+    y, s, _ = _three(truth, score, None)
+    cuts = np.unique(s)
+    sensitivity = np.array([(s[y == 1] >= cut).mean() for cut in cuts])
+    specificity = np.array([(s[y == 0] < cut).mean() for cut in cuts])
+    best = len(cuts) - 1 - int((sensitivity + specificity)[::-1].argmax())
+    return CutPoint(auroc(y, s), float(cuts[best]), float(sensitivity[best]), float(specificity[best]))
+
+
+def missed_by(
+    by: str,
+    of: npt.ArrayLike,
+    truth: Numbers,
+    is_found: npt.NDArray[np.bool_],
+    weight: Numbers | None = None,
+    *,
+    least_cases: int = 20,
+) -> Gap:
+    """How many of those in need are missed in each value of `of`, and the widest gap between two with enough cases."""
+    y, found, w = _three(truth, is_found, weight)
+    kinds = np.asarray(of)
+    rows = [(str(kind), (kinds == kind) & (y == 1)) for kind in np.unique(kinds[~_absent(kinds)])]
+    missed = [_missed(kind, found[mask], w[mask]) for kind, mask in rows if mask.any()]
+    enough = [one for one in missed if one.cases >= least_cases]
+    if len(enough) < 2 or len(enough) < len(missed):
+        return Gap(by, tuple(missed), None, None)
+    high, low = max(enough, key=lambda one: one.missed), min(enough, key=lambda one: one.missed)
+    return Gap(by, tuple(missed), high.missed - low.missed, _difference(high, low))
+
+
+def wilson(share: float, n: float) -> Interval:
+    """Wilson's 95% interval of a share out of n; (0, 1) for none."""
+    if n <= 0:
+        return 0.0, 1.0
+    z = 1.959964
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * float(np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))) / (1 + z * z / n)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def corrected_sensitivity(
+    truth: Numbers, is_flagged: npt.NDArray[np.bool_], weight: Numbers, *, draws: int = 1000, seed: int = 1
+) -> tuple[float, Interval]:
+    """Sensitivity of a flag when the unflagged were asked by lot: each asked student counts for 1 / his probability.
+
+    Begg and Greenes' correction by inverse probability. The interval is drawn within flagged and unflagged apart, as
+    they were sampled; it is (0, 1) when no missed case was found at all, because then the lot says nothing.
+    """
+    y, flagged, w = _three(truth, is_flagged, weight)
+    whole = float((w * y).sum())
+    figure = float((w * y * flagged).sum() / whole) if whole else float("nan")
+    if not whole or not (y * (1 - flagged)).any():
+        return figure, (0.0, 1.0)
+    chance = np.random.default_rng(seed)
+    parts = [np.flatnonzero(flagged == kind) for kind in (0, 1)]
+    drawn = []
+    for _ in range(draws):
+        rows = np.concatenate([chance.choice(part, len(part)) for part in parts if len(part)])
+        cases = w[rows] * y[rows]
+        drawn.append(float((cases * flagged[rows]).sum() / cases.sum()) if cases.sum() else np.nan)
+    low, high = np.nanpercentile(drawn, [2.5, 97.5])
+    return figure, (float(low), float(high))
+
+
+def _missed(kind: str, found: Numbers, weight: Numbers) -> Missed:
+    share = float(np.average(1 - found, weights=weight))
+    # the number of equally weighted students who would tell as much (Kish)
+    return Missed(kind, len(found), share, wilson(share, float(weight.sum() ** 2 / (weight**2).sum())))
+
+
+def _difference(high: Missed, low: Missed) -> Interval:
+    """Newcombe's interval of a difference, from the two intervals."""
+    gap = high.missed - low.missed
+    below = np.hypot(high.missed - high.interval[0], low.interval[1] - low.missed)
+    above = np.hypot(high.interval[1] - high.missed, low.missed - low.interval[0])
+    return float(gap - below), float(gap + above)
+
+
+def _three(first: npt.ArrayLike, second: npt.ArrayLike, weight: Numbers | None) -> tuple[Numbers, Numbers, Numbers]:
+    y, s = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    return y, s, np.ones(len(y)) if weight is None else np.asarray(weight, dtype=np.float64)
+
+
+def _absent(kinds: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    return np.array([kind is None or kind != kind for kind in kinds.tolist()], dtype=bool)
+
+
+def _share(margins: Numbers) -> Numbers:
+    found: Numbers = 1 / (1 + np.exp(-np.clip(margins, -40, 40)))
+    return found
+
+
+# -- the gates --------------------------------------------------------------------------------------------------------
+
+LEAST_LABELS = 200
+LEAST_AUDITED = 30
+SLOPES = (0.8, 1.2)
+WIDEST_GAP = 0.05
+WIDEST_INTERVAL = 0.10
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of a model before it may speak. Arrays are of labelled students whom it did not learn from.
+
+    `is_below`: the rules gave no tier, so the label came by lot; `capacity`: the share of all students that counselors
+    can look at beyond those the rules find; `groups`: the value of each grouping by its name.
+    """
+
+    truth: Numbers
+    probability: Numbers
+    baseline: Numbers
+    weight: Numbers
+    is_below: npt.NDArray[np.bool_]
+    rule_tier: npt.NDArray[np.int64]
+    schools: npt.NDArray[Any]
+    groups: Mapping[str, npt.NDArray[Any]]
+    capacity: float
+    whole_rounds_in_shadow: int
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One condition with the number that was seen; `is_met` None: not enough to say, which keeps the shadow."""
+
+    name: str
+    is_met: bool | None
+    seen: str
+    needed: str
+
+
+def gates(evidence: Evidence) -> list[Gate]:
+    """Every gate in order. A model goes live only when all are met; one that cannot be told is not met."""
+    found = list(_gates_of_labels(evidence))
+    if any(gate.is_met is False for gate in found if gate.name == "labels_below_threshold") or not _is_two_sided(
+        evidence
+    ):
+        return found
+    return [*found, *_gates_of_accuracy(evidence), *_gates_of_groups(evidence)]
+
+
+def is_open(found: Sequence[Gate]) -> bool:
+    """Whether the model may go live."""
+    return bool(found) and all(gate.is_met is True for gate in found)
+
+
+def _is_two_sided(evidence: Evidence) -> bool:
+    return bool(0 < evidence.truth.sum() < len(evidence.truth))
+
+
+def _gates_of_labels(evidence: Evidence) -> Iterator[Gate]:
+    rounds = evidence.whole_rounds_in_shadow
+    yield Gate("shadow_round", rounds >= 1, f"{rounds} whole rounds in shadow", "at least 1")
+    yield Gate("labels", len(evidence.truth) >= LEAST_LABELS, f"{len(evidence.truth)}", f"at least {LEAST_LABELS}")
+    audited = int(evidence.is_below.sum())
+    yield Gate(
+        "labels_below_threshold",
+        audited >= LEAST_AUDITED,
+        f"{audited} students whom the rules had not found were asked by lot"
+        + ("" if audited else ": labels of flagged students only say nothing about whom it misses"),
+        f"at least {LEAST_AUDITED}",
+    )
+    if not _is_two_sided(evidence):
+        yield Gate("labels_of_both_kinds", False, f"{int(evidence.truth.sum())} confirmed", "some, not all")
+
+
+def _gates_of_accuracy(evidence: Evidence) -> Iterator[Gate]:
+    y, p, w = evidence.truth, evidence.probability, evidence.weight
+    ours, theirs = auroc(y, p, w), auroc(y, evidence.baseline, w)
+    low, high = interval(
+        lambda rows: auroc(y[rows], p[rows], w[rows]) - auroc(y[rows], evidence.baseline[rows], w[rows]),
+        np.arange(len(y)),
+        draws=200,
+    )
+    yield Gate(
+        "beats_baseline",
+        ours > theirs,
+        f"AUROC {ours:.3f} against {theirs:.3f}, difference {low:+.3f} to {high:+.3f}",
+        "higher, weighted",
+    )
+    slope = line_through(log_odds(p), y, w)[0]
+    yield Gate("calibration_slope", SLOPES[0] <= slope <= SLOPES[1], f"{slope:.2f}", f"{SLOPES[0]} to {SLOPES[1]}")
+    flagged = evidence.rule_tier > 0
+    raised = raised_by(p, evidence.rule_tier, evidence.capacity, w)
+    at = float(np.average(y[flagged], weights=w[flagged])) / 2 if flagged.any() else float(np.average(y, weights=w))
+    at = min(max(at, 0.01), 0.99)
+    gain = net_benefit(y, flagged | raised, at, w) - net_benefit(y, flagged, at, w)
+    yield Gate(
+        "net_benefit",
+        gain > 0,
+        f"{gain * 1000:+.2f} per 1,000 students when {evidence.capacity:.1%} more can be seen, at {at:.2f}",
+        "above 0",
+    )
+
+
+def _gates_of_groups(evidence: Evidence) -> Iterator[Gate]:
+    found = (evidence.rule_tier > 0) | raised_by(
+        evidence.probability, evidence.rule_tier, evidence.capacity, evidence.weight
+    )
+    for by, of in evidence.groups.items():
+        gap = missed_by(by, of, evidence.truth, found, evidence.weight)
+        table = ", ".join(f"{g.group}: {g.missed:.0%} of {g.cases} missed" for g in gap.groups) or "nobody"
+        needed = f"a gap of at most {WIDEST_GAP:.0%}, its interval within {WIDEST_INTERVAL:.0%}"
+        name = f"missed_by_{by}"
+        if gap.gap is None or gap.interval is None:
+            yield Gate(name, None, f"not enough to say ({table})", needed)
+        elif gap.gap > WIDEST_GAP:
+            yield Gate(name, False, f"{gap.gap:.1%} ({table})", needed)
+        else:
+            is_within = gap.interval[1] <= WIDEST_INTERVAL
+            words = "" if is_within else ", not enough to say"
+            yield Gate(name, is_within or None, f"{gap.gap:.1%}, up to {gap.interval[1]:.1%}{words} ({table})", needed)
+
+
+def raised_by(
+    probability: Numbers, rule_tier: npt.NDArray[np.int64], capacity: float, weight: Numbers | None = None
+) -> npt.NDArray[np.bool_]:
+    """Whom the model would add: the highest among those whom the rules leave at none, as many as can be seen."""
+    below: npt.NDArray[np.bool_] = rule_tier == 0
+    w = np.ones(len(probability)) if weight is None else weight
+    if not below.any():
+        return below
+    share = min(1.0, capacity * float(w.sum()) / float(w[below].sum()))
+    found: npt.NDArray[np.bool_] = below & (probability >= threshold(probability[below], share, w[below]))
+    return found
