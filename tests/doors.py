@@ -21,6 +21,7 @@ from screening.settings import Settings
 from tests.cast import Cast
 from tests.factories import make_staff
 
+_HOME = tempfile.TemporaryDirectory(prefix="screening-doors-")
 NOBODY = uuid.UUID(int=7)
 PHQ9 = [f"phq9_{n}" for n in range(1, 10)]
 
@@ -33,7 +34,7 @@ def app_on(database: Database) -> FastAPI:
 
 @functools.lru_cache(maxsize=1)
 def settings() -> Settings:
-    return Settings.read({"SCREENING_HOME": tempfile.gettempdir() + "/screening-tests", "SCREENING_LOCALE": "en"})
+    return Settings.read({"SCREENING_HOME": _HOME.name, "SCREENING_LOCALE": "en"})
 
 
 @dataclass(frozen=True)
