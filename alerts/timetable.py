@@ -13,8 +13,8 @@ from polars.exceptions import PanicException
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from alerts import delivery, escalation, follow_ups, probes, raising, routing
-from screening import access, codes, coverage, files, guesses, intake, roster, rounds, sessions
+from alerts import delivery, digests, escalation, follow_ups, following, probes, raising, routing
+from screening import access, audit, audit_chain, codes, coverage, files, guesses, intake, roster, rounds, sessions
 from screening.db import Database
 from screening.models import District
 from screening.settings import Settings
@@ -30,6 +30,8 @@ class Job:
     name: str
     every: dt.timedelta
     run: Run
+    is_for_nowhere: bool = False
+    """Whether it has work, too, for what is under no district: refusals of whom nobody knew."""
 
 
 def send_probe(database: Database, district_id: uuid.UUID, now: dt.datetime, settings: Settings) -> Sequence[str]:
@@ -121,6 +123,15 @@ _SECOND, _MINUTE = dt.timedelta(seconds=1), dt.timedelta(minutes=1)
 
 JOBS: tuple[Job, ...] = (
     Job("rosters", 2 * _SECOND, load_rosters),
+def seal_audit(database: Database, district_id: uuid.UUID, now: dt.datetime, settings: Settings) -> Sequence[str]:
+    audit_chain.seal(database, district_id)
+    return ()
+
+
+def write_heads(database: Database, district_id: uuid.UUID, now: dt.datetime, settings: Settings) -> Sequence[str]:
+    return audit_chain.write_heads(database, district_id, settings.ledgers / audit_chain.FOLDER)
+
+
     Job("rounds", _MINUTE, open_and_close_rounds),
     Job("uploads", 2 * _SECOND, load_uploads),
     Job("weighing", _MINUTE, weigh_results),
@@ -146,11 +157,13 @@ def run_due(
         districts = [(row.id, row.code) for row in session.execute(select(District.id, District.code))]
     found = {}
     for job in JOBS:
+    Job("sealing", 5 * _SECOND, seal_audit, is_for_nowhere=True),
+    Job("heads", 5 * _SECOND, write_heads, is_for_nowhere=True),
         if only is not None and job.name not in only:
             continue
         problems = [
             f"{code}: {problem}"
-            for district_id, code in districts
+            for district_id, code in [*districts, *([(audit.NOWHERE, "nowhere")] if job.is_for_nowhere else [])]
             for problem in _run(job, database, district_id, now, settings)
         ]
         _beat(database, job, now, problems)

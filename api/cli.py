@@ -51,7 +51,9 @@ library = typer.Typer(invoke_without_command=True, help="The library of instrume
 rules = typer.Typer(no_args_is_help=True, help="Policies.")
 people = typer.Typer(no_args_is_help=True, help="Accounts: invitations, lost second factors, ends.")
 districts = typer.Typer(no_args_is_help=True, help="Districts, made by whoever runs the service.")
+accounts_kept = typer.Typer(no_args_is_help=True, help="The account of who did what.")
 app.add_typer(library, name="instruments")
+app.add_typer(accounts_kept, name="audit")
 app.add_typer(districts, name="district")
 app.add_typer(people, name="account")
 app.add_typer(rules, name="policy")
@@ -629,6 +631,33 @@ def replay(
 
 
 @app.command()
+@accounts_kept.command("verify")
+@in_words
+def verify_audit(
+    heads: Annotated[
+        Path | None,
+        typer.Option(help="A copy of the signed heads: a file, or a folder of them; else SCREENING_LEDGERS."),
+    ] = None,
+    district: DistrictCode = None,
+) -> int:
+    """Walks the chain of every district and compares it with the signed heads; exit 1 if anything does not hold."""
+    from screening import audit, audit_chain
+
+    folder = Settings.read().ledgers / audit_chain.FOLDER
+    outside = audit_chain.in_files(heads or folder) if heads or folder.exists() else {}
+    verdicts = []
+    with _database() as database:
+        chains = [(scope.district_id, code) for scope, code in _districts(database, district)]
+        for district_id, code in [*chains, *([(audit.NOWHERE, "nowhere")] if district is None else [])]:
+            found = audit_chain.verify(database, district_id, outside.get(district_id, []))
+            verdicts.append(found)
+            for fault in found.faults[:SHOWN_PROBLEMS]:
+                say(f"{code}: {'' if fault.sequence is None else f'{fault.sequence}: '}{fault.words}")
+            bad = f"first bad sequence {found.first_bad}" if found.first_bad else f"{len(found.faults)} faults"
+            tell(f"{code}: {found.entries} lines, {found.heads} heads, {bad if found.faults else 'whole'}")
+    return NO if any(each.faults for each in verdicts) else 0
+
+
 @in_words
 def coverage(
     round_name: RoundName,
