@@ -16,7 +16,8 @@ from screening.school_days import Calendar
 
 OVERDUE_RUNG = 1
 UNSEEN_RUNG = 99
-"""Acknowledged, but not triaged by the time the student should have been seen: an answer is not yet a look."""
+"""Answered, but nobody had contact with the student by the time they should have been seen: opening a case is not
+yet a look."""
 BATCH = 500
 """Rungs climbed in one transaction: whoever answers one of these alerts waits for no more than that."""
 
@@ -37,7 +38,7 @@ class Step:
 
     @property
     def occasion(self) -> str:
-        if self.subject == "follow_up":
+        if self.subject in ("follow_up", "referral"):
             return f"overdue/{self.clock_at.isoformat()}"
         return f"rung/{self.rung}/{self.clock_at.isoformat()}"
 
@@ -49,7 +50,13 @@ def escalate(session: Session, *, now: dt.datetime, limit: int = BATCH) -> int:
     to it: the subject's row is claimed, and the rung's row is unique. The claims are held until the transaction ends,
     so a caller with much to do takes it in several.
     """
-    steps = [*_alert_steps(session, now), *_unseen_steps(session, now), *_follow_up_steps(session)]
+    steps = [
+        *_alert_steps(session, now),
+        *_unseen_steps(session, now),
+        *_transfer_steps(session, now),
+        *_follow_up_steps(session),
+        *_unconfirmed_steps(session, now),
+    ]
     return _climb(session, steps[:limit], now)
 
 
@@ -58,7 +65,8 @@ def escalate(session: Session, *, now: dt.datetime, limit: int = BATCH) -> int:
 _WAITING = text(
     "select a.id, a.school_id, a.round_id, a.tier, a.has_self_harm, a.raised_at, a.answer_by,"
     " array(select e.rung from escalations e where e.district_id = a.district_id and e.subject = 'alert'"
-    "  and e.subject_id = a.id and e.clock_at = a.answer_by) as climbed"
+    "  and e.subject_id = a.id and e.school_id is not distinct from a.school_id"
+    "  and e.clock_at = a.answer_by) as climbed"
     " from alerts a where a.district_id = :district and a.state = 'new' and a.closed_at is null"
     " order by a.tier desc, a.answer_by, a.id"
 )
@@ -93,11 +101,16 @@ def _rungs_due(alert: Row[Any], policy: Policy, calendar: Calendar, now: dt.date
 
 _UNSEEN = text(
     "select a.id, a.school_id, a.tier, a.see_by, a.owner_id from alerts a"
-    " where a.district_id = :district and a.state = 'acknowledged' and a.closed_at is null and a.see_by <= :now"
+    " where a.district_id = :district and a.state in ('acknowledged', 'triaged') and a.closed_at is null"
+    " and a.see_by <= :now"
     " and not exists (select from triages t where t.district_id = a.district_id and t.alert_id = a.id"
-    "  and t.proposed_at >= a.raised_at)"
+    "  and t.proposed_at >= a.raised_at and (t.is_student_seen or t.contact <> 'none'))"
+    " and not exists (select from cases c join interviews i on i.district_id = c.district_id and i.case_id = c.id"
+    "  where c.district_id = a.district_id and c.student_id = a.student_id and i.is_student_seen"
+    "  and i.held_at >= a.raised_at)"
     " and not exists (select from escalations e where e.district_id = a.district_id and e.subject = 'alert'"
-    "  and e.subject_id = a.id and e.clock_at = a.see_by and e.rung = :rung)"
+    "  and e.subject_id = a.id and e.school_id is not distinct from a.school_id and e.clock_at = a.see_by"
+    "  and e.rung = :rung)"
     " order by a.tier desc, a.see_by, a.id"
 )
 
@@ -118,6 +131,62 @@ def _unseen_steps(session: Session, now: dt.datetime) -> Iterator[Step]:
         )
 
 
+_NOT_TAKEN_OVER = text(
+    "select t.id, t.to_school_id, t.tier, t.proposed_at, t.accept_by,"
+    " array(select e.rung from escalations e where e.district_id = t.district_id and e.subject = 'transfer'"
+    "  and e.subject_id = t.id and e.clock_at = t.accept_by) as climbed"
+    " from transfers t where t.district_id = :district and t.state = 'waiting' and t.accept_by <= :now"
+    " order by t.tier desc, t.accept_by, t.id"
+)
+TRANSFER_RUNGS = ("duty_officer", "district_admin")
+"""Who hears of a case between two schools that nobody has taken over in time; the second, after as long again."""
+
+
+def _transfer_steps(session: Session, now: dt.datetime) -> Iterator[Step]:
+    parameters = {"district": access.scope_of(session).district_id, "now": now}
+    for transfer in session.execute(_NOT_TAKEN_OVER, parameters):
+        for number, role in enumerate(TRANSFER_RUNGS, start=1):
+            due_at = transfer.accept_by + (number - 1) * (transfer.accept_by - transfer.proposed_at)
+            if number not in transfer.climbed and due_at <= now:
+                yield Step(
+                    subject="transfer",
+                    subject_id=transfer.id,
+                    school_id=transfer.to_school_id,
+                    clock_at=transfer.accept_by,
+                    rung=number,
+                    role=role,
+                    due_at=due_at,
+                    urgency=delivery.URGENCIES[transfer.tier],
+                )
+
+
+_UNCONFIRMED = text(
+    "select r.id, r.school_id, r.confirm_by, c.owner_id from referrals r"
+    " join cases c on c.district_id = r.district_id and c.id = r.case_id"
+    " where r.district_id = :district and r.state in ('sent', 'accepted') and r.confirm_by <= :now"
+    " and not exists (select from escalations e where e.district_id = r.district_id and e.subject = 'referral'"
+    "  and e.subject_id = r.id and e.clock_at = r.confirm_by and e.rung = :rung)"
+    " order by r.confirm_by, r.id"
+)
+
+
+def _unconfirmed_steps(session: Session, now: dt.datetime) -> Iterator[Step]:
+    """Referrals of which it should be known by now whether the first visit was kept."""
+    parameters = {"district": access.scope_of(session).district_id, "now": now, "rung": OVERDUE_RUNG}
+    for referral in session.execute(_UNCONFIRMED, parameters):
+        yield Step(
+            subject="referral",
+            subject_id=referral.id,
+            school_id=referral.school_id,
+            clock_at=referral.confirm_by,
+            rung=OVERDUE_RUNG,
+            role="lead",
+            due_at=referral.confirm_by,
+            urgency="overdue",
+            owner_id=referral.owner_id,
+        )
+
+
 _OVERDUE = text(
     "select f.id, f.school_id, f.due_at, c.owner_id, (select a.round_id from alerts a"
     "  where a.district_id = c.district_id and a.student_id = c.student_id and a.round_id is not null"
@@ -125,7 +194,7 @@ _OVERDUE = text(
     " from follow_ups f join cases c on c.district_id = f.district_id and c.id = f.case_id"
     " where f.district_id = :district and f.state = 'overdue'"
     " and not exists (select from escalations e where e.district_id = f.district_id and e.subject = 'follow_up'"
-    "  and e.subject_id = f.id and e.clock_at = f.due_at and e.rung = :rung)"
+    "  and e.subject_id = f.id and e.school_id = f.school_id and e.clock_at = f.due_at and e.rung = :rung)"
     " order by f.due_at, f.id"
 )
 
@@ -155,7 +224,17 @@ _CLAIM = {
     "alert": text(
         "select id, case state when 'new' then answer_by else see_by end as clock_at, state = 'new' as is_new"
         " from alerts where district_id = :district and id = any(:ids)"
-        " and closed_at is null and state in ('new', 'acknowledged')"
+        " and closed_at is null"
+        " order by id for no key update skip locked"
+    ),
+    "transfer": text(
+        "select id, accept_by as clock_at, true as is_new from transfers"
+        " where district_id = :district and id = any(:ids) and state = 'waiting'"
+        " order by id for no key update skip locked"
+    ),
+    "referral": text(
+        "select id, confirm_by as clock_at, true as is_new from referrals"
+        " where district_id = :district and id = any(:ids) and state in ('sent', 'accepted')"
         " order by id for no key update skip locked"
     ),
     "follow_up": text(

@@ -7,7 +7,7 @@ import datetime as dt
 import uuid
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -50,6 +50,8 @@ class _Held:
     has_self_harm: bool
     answer_by: dt.datetime
     see_by: dt.datetime
+    school_id: uuid.UUID | None = None
+    """Where it stands: a signal of a school that the student has left joins it there."""
 
 
 def raise_alerts(session: Session, signals: Sequence[Signal], *, now: dt.datetime, policy: Policy) -> list[uuid.UUID]:
@@ -63,18 +65,32 @@ def raise_alerts(session: Session, signals: Sequence[Signal], *, now: dt.datetim
     schools = {s.school_id for s in signals if s.school_id is not None}
     due = _Due(policy, now, calendars.of_schools(session, schools))
     ringing = _open_upload_concerns(session, [s for s in signals if s.student_id is None], now, due)
-    waiting = _by_student(_not_yet_noticed(session, [s for s in signals if s.student_id is not None]))
-    while waiting:
-        held = _locked(session, list(waiting))
-        ringing += _join(session, {student: waiting[student] for student in held}, held, now, due)
-        fresh = {student: own for student, own in waiting.items() if student not in held}
-        opened = _open(session, fresh, now, due)
-        ringing += opened.values()
-        # whoever opened an alert between our look and our insert holds it now: look again, and join it
-        waiting = {student: own for student, own in fresh.items() if student not in opened}
+    noticed = _by_student(_not_yet_noticed(session, [s for s in signals if s.student_id is not None]))
+    seen, waiting = _join_or_open(session, noticed, now, due)
+    ringing += seen
+    if waiting:
+        # Whoever opened an alert between our look and our insert holds it now; or it stands at another school, to
+        # which the student has gone meanwhile. A signal joins it wherever it is.
+        with access.widened(session, None):
+            while waiting:
+                seen, waiting = _join_or_open(session, waiting, now, due)
+                ringing += seen
     audit.record_many(session, access.system(access.scope_of(session).district_id), "alert.raised", "alert", ringing)
     delivery.announce(session, ringing, now=now)
     return ringing
+
+
+def _join_or_open(
+    session: Session, waiting: Mapping[uuid.UUID, Sequence[Signal]], now: dt.datetime, due: _Due
+) -> tuple[list[uuid.UUID], Mapping[uuid.UUID, Sequence[Signal]]]:
+    """The alerts that ring, and whose signals found neither an alert to join nor room for one of their own."""
+    if not waiting:
+        return [], {}
+    held = _locked(session, list(waiting))
+    ringing = _join(session, {student: waiting[student] for student in held}, held, now, due)
+    fresh = {student: own for student, own in waiting.items() if student not in held}
+    opened = _open(session, fresh, now, due)
+    return [*ringing, *opened.values()], {student: own for student, own in fresh.items() if student not in opened}
 
 
 def weigh(session: Session, revisions: Revisions, *, now: dt.datetime, policy: Policy) -> list[uuid.UUID]:
@@ -179,11 +195,11 @@ def _not_yet_noticed(session: Session, signals: Sequence[Signal]) -> list[Signal
 def _locked(session: Session, students: list[uuid.UUID]) -> dict[uuid.UUID, _Held]:
     """The open alerts of these students, locked in one order so that two loads never wait for each other in a ring."""
     return {
-        row.student_id: _Held(row.id, row.tier, row.state, row.has_self_harm, row.answer_by, row.see_by)
+        row.student_id: _Held(row.id, row.tier, row.state, row.has_self_harm, row.answer_by, row.see_by, row.school_id)
         for row in session.execute(
             text(
                 # a join and not an array to search: tens of thousands of students against as many alerts
-                "select a.id, a.student_id, a.tier, a.state, a.has_self_harm, a.answer_by, a.see_by"
+                "select a.id, a.student_id, a.tier, a.state, a.has_self_harm, a.answer_by, a.see_by, a.school_id"
                 " from unnest(cast(:students as uuid[])) as n (student_id)"
                 " join alerts a on a.district_id = :district and a.student_id = n.student_id and a.closed_at is null"
                 " order by a.student_id for no key update of a"
@@ -289,16 +305,34 @@ def _join(
     """Adds signals to open alerts; returns those that ring again."""
     if not joining:
         return []
-    ringing = _raise(session, [(held[student], own) for student, own in joining.items()], now, due)
-    session.execute(
-        text(
-            "update cases c set tier = a.tier from alerts a where c.district_id = :district"
-            " and a.district_id = c.district_id and a.student_id = c.student_id and a.closed_at is null"
-            " and c.state <> 'closed' and c.tier < a.tier and c.student_id = any(:students)"
-        ),
-        {"district": access.scope_of(session).district_id, "students": list(joining)},
+    ringing = _raise(
+        session, [(held[student], _where(held[student], own)) for student, own in joining.items()], now, due
     )
+    district_id = access.scope_of(session).district_id
+    session.execute(_RAISE_CASES, {"district": district_id, "students": list(joining)})
+    reds = [student for student, own in joining.items() if _weight(own)[0] == rules.RED]
+    if reds:
+        session.execute(_CALL_CRISIS, {"district": district_id, "students": reds})
     return ringing
+
+
+_RAISE_CASES = text(
+    "update cases c set tier = a.tier from alerts a where c.district_id = :district"
+    " and a.district_id = c.district_id and a.student_id = c.student_id and a.closed_at is null"
+    " and c.state <> 'closed' and c.tier < a.tier and c.student_id = any(:students)"
+)
+_CALL_CRISIS = text(
+    "update cases set state = 'crisis' where district_id = :district and state <> 'closed'"
+    " and student_id = any(:students)"
+)
+"""A new red sets aside whatever a case had come to, the proposal of its end too."""
+
+
+def _where(alert: _Held, signals: Sequence[Signal]) -> Sequence[Signal]:
+    """Signals as reasons of an alert that may stand at another school by now: there they have to be seen."""
+    if all(signal.school_id == alert.school_id for signal in signals):
+        return signals
+    return [replace(signal, school_id=alert.school_id) for signal in signals]
 
 
 def _raise(

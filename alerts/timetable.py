@@ -60,6 +60,13 @@ def weigh_results(database: Database, district_id: uuid.UUID, now: dt.datetime, 
     return [f"results_unweighed {found}"] if found else ()
 
 
+def follow_students(database: Database, district_id: uuid.UUID, now: dt.datetime, settings: Settings) -> Sequence[str]:
+    """The net under those who move students: an alert that was raised while its student was on the way."""
+    with _unit(database, district_id) as session:
+        following.follow(session, None, access.system(district_id), now)
+    return ()
+
+
 def open_and_close_rounds(
     database: Database, district_id: uuid.UUID, now: dt.datetime, settings: Settings
 ) -> Sequence[str]:
@@ -135,6 +142,7 @@ def write_heads(database: Database, district_id: uuid.UUID, now: dt.datetime, se
     Job("rounds", _MINUTE, open_and_close_rounds),
     Job("uploads", 2 * _SECOND, load_uploads),
     Job("weighing", _MINUTE, weigh_results),
+    Job("following", _MINUTE, follow_students),
     Job("follow_ups", _MINUTE, let_follow_ups_fall_due),
     Job("escalation", 15 * _SECOND, escalate),
     Job("probes", _MINUTE, send_probe),

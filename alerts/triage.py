@@ -184,6 +184,7 @@ def note_of(session: Session, triage: Triage) -> str:
 _CLAIM = text(
     "update alerts set state = 'acknowledged', owner_id = :by"
     " where district_id = :district and id = :id and state = 'new' and closed_at is null"
+    " and school_id is not distinct from :school"  # it may go to another school while somebody answers
     " returning school_id, raised_at"
 )
 
@@ -194,8 +195,8 @@ def acknowledge(session: Session, alert_id: uuid.UUID, *, by: access.Actor, now:
     Raises TakenByAnother, which names the winner.
     """
     district_id = access.scope_of(session).district_id
-    _require_answering(session, alert_id, by)
-    claimed = session.execute(_CLAIM, {"district": district_id, "id": alert_id, "by": by.person}).one_or_none()
+    about = {"district": district_id, "id": alert_id, "school": _require_answering(session, alert_id, by)}
+    claimed = session.execute(_CLAIM, about | {"by": by.person}).one_or_none()
     if claimed is None:
         return _standing_acknowledgement(session, alert_id, by)
     made = Acknowledgement(
@@ -380,11 +381,14 @@ _WHO_MAY = text(
 )
 
 
-def _require_answering(session: Session, alert_id: uuid.UUID, by: access.Actor) -> None:
+def _require_answering(session: Session, alert_id: uuid.UUID, by: access.Actor) -> uuid.UUID | None:
+    """The school at which this person may answer it."""
     parameters = {"district": access.scope_of(session).district_id, "id": alert_id, "staff": by.staff_id}
     found = session.execute(_WHO_MAY, parameters).one_or_none()
     if found is None or not (found.was_told or by.has(*ANSWERING, school_id=found.school_id)):
         raise NotFound("There is no such alert.")
+    school_id: uuid.UUID | None = found.school_id
+    return school_id
 
 
 def _standing_acknowledgement(session: Session, alert_id: uuid.UUID, by: access.Actor) -> Acknowledgement:
@@ -397,7 +401,7 @@ def _standing_acknowledgement(session: Session, alert_id: uuid.UUID, by: access.
         .limit(1)
     ).one_or_none()
     if latest is None:
-        raise Conflict("This alert is closed.")
+        raise Conflict("This alert is closed, or it has gone to another school with its student.")
     if latest.by != by.person:
         raise cases.TakenByAnother("This alert was acknowledged", latest.by, latest.at)
     return latest

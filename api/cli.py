@@ -499,6 +499,7 @@ def roster(
     as_json: AsJson = False,
 ) -> int:
     """A list of students: what it would change, and with --commit, changes it."""
+    from alerts import following
     from screening import roster as rosters
 
     with _database() as database:
@@ -521,7 +522,7 @@ def roster(
         if commit and not is_refused:
             with database.unit(scope) as session:
                 on = db.now(session).astimezone(database.timezone).date()
-                rosters.commit(session, received.id, by=by, on=on)
+                rosters.commit(session, received.id, by=by, on=on, follow=following.follow)
     state = "refused" if is_refused else "committed" if commit else "proposed"
     told = {"roster": str(received.id), "state": state, **found.counts}
     answer(told, found.problems, as_json=as_json)

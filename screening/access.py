@@ -1,13 +1,14 @@
 """Who acts, and whose students they may see: Actor, Scope, and the one place where row security's scope is set."""
 
+import contextlib
 import datetime as dt
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from sqlalchemy.orm import Session
 
-from screening.errors import NotFound
+from screening.errors import HouseError, NotFound
 from screening.statements import Statement
 
 ROLES = frozenset(
@@ -111,6 +112,30 @@ def enter(session: Session, scope: Scope) -> None:
     entered = _ENTER.run(session, {"district": str(scope.district_id), "schools": schools}).fetchone()
     session.info["scope"] = scope
     session.info["now"] = entered["now"] if entered else None
+
+
+@contextlib.contextmanager
+def widened(session: Session, schools: Collection[uuid.UUID] | None) -> Iterator[None]:
+    """For an act between schools that a row of both of them allows: sees these schools too (None: the district).
+
+    What the caller may do has to be checked before, and nothing read in here is handed out that is not theirs.
+    """
+    own = scope_of(session)
+    if own.schools is None or (schools is not None and own.schools >= set(schools)):
+        yield
+        return
+    session.flush()
+    enter(session, Scope(own.district_id, None if schools is None else own.schools | set(schools)))
+    try:
+        yield
+        session.flush()
+    except HouseError:
+        enter(session, own)
+        raise
+    except BaseException:  # the transaction is over, and its settings with it
+        session.info["scope"] = own
+        raise
+    enter(session, own)
 
 
 _ENTER = Statement(

@@ -95,6 +95,13 @@ EXPECTED: dict[tuple[str, str], frozenset[str]] = {
     ("GET", "/v1/follow-ups/{follow_up_id}"): CARE | {"principal"},
     ("POST", "/v1/follow-ups/{follow_up_id}/done"): CARE,
     ("POST", "/v1/follow-ups/{follow_up_id}/missed"): CARE,
+    ("POST", "/v1/cases/{case_id}/transfer"): CARE,
+    ("PUT", "/v1/cases/{case_id}/plan"): CARE,
+    ("GET", "/v1/transfers"): LOOK | ADMIN,
+    ("GET", "/v1/transfers/{transfer_id}"): LOOK | ADMIN,
+    ("POST", "/v1/transfers/{transfer_id}/acceptance"): CARE,
+    ("POST", "/v1/transfers/{transfer_id}/refusal"): CARE,
+    ("POST", "/v1/transfers/{transfer_id}/withdrawal"): CARE,
     ("GET", "/v1/coverage"): CARE
     | {"principal", "school_admin", "class_teacher", "district_analyst", "district_admin", "privacy_officer"},
     ("POST", "/v1/coverage/releases"): ADMIN,
@@ -255,6 +262,7 @@ class Things:
     alert: uuid.UUID
     case: uuid.UUID
     follow_up: uuid.UUID
+    transfer: uuid.UUID
     session: uuid.UUID
     token: uuid.UUID
 
@@ -279,6 +287,7 @@ def made_things(cast: Cast, client: TestClient) -> Things:
     triage = {"outcome": "case_opened", "contact": "meeting", "is_student_seen": True, "words": "We talked."}
     case_id = an.post(f"/v1/alerts/{alerts[0]['id']}/triage", json=triage).json()["case_id"]
     case = an.post(f"/v1/cases/{case_id}/follow-ups", json={"mode": "phone"}).json()
+    transfer = an.post(f"/v1/cases/{case_id}/transfer", json={"school": "C", "summary": "What helped."}).json()
     return Things(
         student=alerts[0]["student_id"],
         round=round_id,
@@ -288,6 +297,7 @@ def made_things(cast: Cast, client: TestClient) -> Things:
         alert=alerts[1]["id"],
         case=case_id,
         follow_up=case["follow_ups"][0]["id"],
+        transfer=transfer["id"],
         session=_session_of(cast, cast.an),
         token=an.get("/v1/tokens").json()["tokens"][0]["id"],
     )
@@ -322,6 +332,13 @@ BODIES: dict[str, Any] = {
     },
     "/v1/cases/{case_id}/follow-ups": {"mode": "phone"},
     "/v1/cases/{case_id}/closure": {"reason": "resolved", "words": "It is over."},
+    "/v1/cases/{case_id}/transfer": {"school": "B", "summary": "What helped."},
+    "/v1/cases/{case_id}/plan": {
+        "goals": ["To sleep through."],
+        "actions": [{"what": "A talk each Monday", "who": "counselor", "by_on": "2026-12-01"}],
+        "review_on": "2026-12-24",
+    },
+    "/v1/transfers/{transfer_id}/refusal": {"reason": "not_here", "words": "She never came."},
     "/v1/follow-ups/{follow_up_id}/done": {"words": "We talked."},
     "/v1/follow-ups/{follow_up_id}/missed": {"reason": "not_reached"},
 }
@@ -364,6 +381,7 @@ def test_what_is_another_schools_or_districts_looks_like_what_is_not_there(
                     "{alert_id}": own.alert,
                     "{case_id}": own.case,
                     "{follow_up_id}": own.follow_up,
+                    "{transfer_id}": own.transfer,
                     "{school_id}": cast.school_a.id,
                     "{session_id}": own.session,
                     "{token_id}": own.token,

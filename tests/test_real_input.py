@@ -15,7 +15,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from alerts import raising
+from alerts import following, raising
 from screening import history, identity, intake, replay, roster, rounds
 from screening.db import Database
 from screening.embedded import Server
@@ -59,7 +59,7 @@ def enroll(cast: Cast, listed: list[dict[str, str]]) -> None:
         received = roster.receive(session, [as_csv(listed)], "roster.csv", by=cast.district_admin)
     roster.propose_waiting(cast.database, cast.district.id)
     with cast.database.unit(cast.scope) as session:
-        roster.commit(session, received.id, by=cast.district_admin, on=ON)
+        roster.commit(session, received.id, by=cast.district_admin, on=ON, follow=following.follow)
 
 
 def on_roster(row: Mapping[str, str], school: str, grade: int, sex: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from alerts import raising
+from alerts import following, raising
 from api.demo import sheets
 from api.demo.town import (
     EXCUSING_SCHOOLS,
@@ -187,7 +187,7 @@ def _enroll(stage: Stage, pupils: Iterable[Pupil], on: dt.date, *, is_now: bool 
         received = roster.receive(session, [content], "学生名册.csv", by=by).id
     roster.propose(stage.database, stage.district_id, received)
     with stage.database.unit(stage.scope) as session:
-        roster.commit(session, received, by=by, on=on, notice_version=NOTICE)
+        roster.commit(session, received, by=by, on=on, follow=following.follow, notice_version=NOTICE)
 
 
 # -- rounds -------------------------------------------------------------------------------------------

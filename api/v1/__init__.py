@@ -23,6 +23,7 @@ from api.v1 import (
     sso,
     students,
     tokens,
+    transfers,
     uploads,
 )
 
@@ -44,6 +45,7 @@ def doors() -> list[Door]:
         alerts.door,
         cases.door,
         follow_ups.door,
+        transfers.door,
         coverage.door,
         outcomes.door,
         accounts.door,

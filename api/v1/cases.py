@@ -9,10 +9,11 @@ import uuid
 from typing import Annotated, Literal
 
 from fastapi import Query, Request, Response
+from pydantic import Field
 from sqlalchemy.orm import Session
 
-from alerts import cases, follow_ups, interviews
-from alerts.models import Case
+from alerts import cases, follow_ups, interviews, plans, transfers
+from alerts.models import Case, Plan
 from api.deps import (
     CARING,
     TIERS,
@@ -38,13 +39,29 @@ from api.deps import (
     tier_name,
 )
 from api.v1.follow_ups import FollowUpView, Mode
+from api.v1.transfers import HandoverView, handover_views
 from screening import access, audit, students
 from screening.db import lock
 
 door = Door(prefix="/v1/cases", tag="cases")
 
 ORANGE = 2
-State = Literal["open", "follow_up", "closure_proposed", "closed"]
+_NOWHERE = uuid.UUID(int=0)
+State = Literal[
+    "open",
+    "assessing",
+    "conference",
+    "plan_active",
+    "referred",
+    "follow_up",
+    "crisis",
+    "on_leave",
+    "return_assessment",
+    "closure_proposed",
+    "closed",
+]
+Audience = Literal["student", "guardian", "class_teacher", "principal", "school_doctor", "boarding_staff"]
+Day = Annotated[dt.date, Field(strict=False)]
 
 
 class CaseBody(Body):
@@ -80,6 +97,62 @@ class ClosureBody(Body):
 
     reason: Word
     words: Words
+
+
+class TransferBody(Body):
+    """`summary` is the minimum that the other school has to know: nothing else that was said goes along."""
+
+    school: Word
+    summary: Words
+
+
+class ActionBody(Body):
+    what: Words
+    who: Word
+    by_on: Day
+
+
+class KnowsBody(Body):
+    """What one of those outside the counseling room may be told: advice that helps, never a score."""
+
+    who: Audience
+    what: Words
+
+
+class PlanBody(Body):
+    """`after` is the version that its writer has read; without `owner_id` whoever writes it owns it."""
+
+    goals: Annotated[list[Words], Field(max_length=20)]
+    actions: Annotated[list[ActionBody], Field(max_length=50)]
+    knows: Annotated[list[KnowsBody], Field(max_length=20, default_factory=list)]
+    owner_id: Id | None = None
+    review_on: Day
+    after: Annotated[int, Field(ge=0, lt=2**15)] | None = None
+
+
+class ActionView(View):
+    what: str
+    who: str
+    by_on: dt.date
+
+
+class KnowsView(View):
+    who: str
+    what: str
+
+
+class PlanView(View):
+    """A version of a plan."""
+
+    id: uuid.UUID
+    version: int
+    owner_id: uuid.UUID
+    review_on: dt.date
+    by: uuid.UUID
+    at: dt.datetime
+    goals: list[str]
+    actions: list[ActionView]
+    knows: list[KnowsView]
 
 
 class CaseLine(View):
@@ -136,6 +209,7 @@ class CaseView(CaseLine):
     interviews: list[InterviewView]
     follow_ups: list[FollowUpView]
     closures: list[ClosureView]
+    plan: PlanView | None
 
 
 @door.get("", roles=CARING)
@@ -257,6 +331,47 @@ def reject(
     return _answered(session, case_id, by, response)
 
 
+@door.post("/{case_id}/transfer", roles=CARING, status=201, is_conditional=True)
+def transfer(
+    case_id: Id,
+    body: TransferBody,
+    request: Request,
+    session: SessionDep,
+    by: ActorDep,
+    now: NowDep,
+    response: Response,
+) -> HandoverView:
+    """Hands the case to another school, which has to take it over; or writes the summary for one on its way."""
+    _hold(session, case_id, by, request)
+    cases.working(session, case_id, by)
+    to = next((found for found, code in school_codes(session).items() if code == body.school), _NOWHERE)
+    made = transfers.propose(session, case_id, to, body.summary, by=by, now=now)
+    located(response, f"/v1/transfers/{made.id}")
+    return handover_views(session, [transfers.shown(session, made.id)], by, now)[0]
+
+
+@door.put("/{case_id}/plan", roles=CARING, is_conditional=True)
+def write_plan(
+    case_id: Id,
+    body: PlanBody,
+    request: Request,
+    session: SessionDep,
+    by: ActorDep,
+    now: NowDep,
+    response: Response,
+) -> CaseView:
+    """A further version of the individual plan; those before stay."""
+    _hold(session, case_id, by, request)
+    content = plans.Content(
+        goals=tuple(body.goals),
+        actions=tuple(plans.Action(each.what, each.who, each.by_on) for each in body.actions),
+        knows=tuple(plans.Knows(each.who, each.what) for each in body.knows),
+    )
+    owner = body.owner_id or by.person
+    plans.write(session, case_id, content, owner=owner, review_on=body.review_on, after=body.after, by=by, now=now)
+    return _answered(session, case_id, by, response)
+
+
 def _hold(session: Session, case_id: uuid.UUID, by: access.Actor, request: Request) -> None:
     """One door after the other, and only on what the caller has seen."""
     lock(session, f"case/{case_id}")
@@ -297,6 +412,24 @@ def _shown(session: Session, case_id: uuid.UUID, by: access.Actor) -> CaseView:
         interviews=[InterviewView.model_validate(each) for each in found.interviews],
         follow_ups=[FollowUpView.model_validate(each) for each in found.follow_ups],
         closures=[ClosureView.model_validate(each) for each in found.closures],
+        plan=_plan_view(session, plans.newest(session, case.id)),
+    )
+
+
+def _plan_view(session: Session, plan: Plan | None) -> PlanView | None:
+    if plan is None:
+        return None
+    content = plans.read(session, plan)
+    return PlanView(
+        id=plan.id,
+        version=plan.version,
+        owner_id=plan.owner_id,
+        review_on=plan.review_on,
+        by=plan.by,
+        at=plan.at,
+        goals=list(content.goals),
+        actions=[ActionView.model_validate(each) for each in content.actions],
+        knows=[KnowsView.model_validate(each) for each in content.knows],
     )
 
 

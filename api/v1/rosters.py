@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from fastapi import Response
 
+from alerts import following
 from api.deps import (
     ActorDep,
     Body,
@@ -130,7 +131,7 @@ def commit(
 ) -> RosterView:
     """Does what the proposal says; refused rows are left out."""
     on = now.astimezone(session.info["timezone"]).date()
-    roster.commit(session, roster_id, by=by, on=on, notice_version=body.notice_version)
+    roster.commit(session, roster_id, by=by, on=on, follow=following.follow, notice_version=body.notice_version)
     located(response, f"/v1/rosters/{roster_id}")
     return _shown(session, roster_id, page)
 

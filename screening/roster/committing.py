@@ -2,6 +2,7 @@
 
 import datetime as dt
 import uuid
+from collections.abc import Callable, Collection
 
 from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
@@ -16,11 +17,20 @@ from screening.roster.judging import judge
 from screening.roster.listing import CHANGES, ProposedRow, Verdict
 from screening.roster.proposing import KEPT_DAYS, keep_for, proposal
 
+Follow = Callable[[Session, Collection[uuid.UUID], access.Actor, dt.datetime], object]
+"""Brings after the students of a move whatever is open about them, in the same transaction."""
+
 
 def commit(
-    session: Session, roster_id: uuid.UUID, *, by: access.Actor, on: dt.date, notice_version: str = "roster"
+    session: Session,
+    roster_id: uuid.UUID,
+    *,
+    by: access.Actor,
+    on: dt.date,
+    follow: Follow,
+    notice_version: str = "roster",
 ) -> Roster:
-    """Does what the proposal says, as of the day `on`; refused rows are left out.
+    """Does what the proposal says, as of the day `on`; refused rows are left out. `follow` hears who has moved.
 
     Raises Conflict when it was committed already, when it is not a proposal, or when students have changed since
     then so that a row now means something else; nothing is done in that case.
@@ -57,6 +67,9 @@ def commit(
     found.committed_at = database_now(session)
     keep_for(session, found, KEPT_DAYS)
     session.flush()
+    moved = [verdict.student_id for verdict in verdicts if verdict.change == "moved" and verdict.student_id]
+    if moved:
+        follow(session, moved, by, found.committed_at)
     counts = {name: found.counts.get(name, 0) for name in CHANGES}
     audit.record(session, by, "roster.committed", "roster", roster_id, **counts)
     return found

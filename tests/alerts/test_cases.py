@@ -155,13 +155,16 @@ def test_a_red_raised_meanwhile_keeps_the_case_open(cast: Cast) -> None:
         talk(session, case, cast.an)
         cases.propose_closure(session, case.id, "resolved", "Well.", by=cast.an, now=MONDAY)
         alert = ring(session, cast.students.granted_13, RED, at=MONDAY + HOUR)
-        with pytest.raises(Refused) as refused:
+        assert cases.get(session, case.id).state == "crisis"
+        with pytest.raises(Conflict):
             cases.confirm_closure(session, case.id, by=cast.lead, now=MONDAY + HOUR)
+        with pytest.raises(Refused) as refused:
+            cases.propose_closure(session, case.id, "resolved", "Well.", by=cast.an, now=MONDAY + HOUR)
         assert [problem.code for problem in refused.value.problems] == ["alert_open"]
         triage.acknowledge(session, alert.id, by=cast.bo, now=MONDAY + HOUR)
         look(session, alert.id, "merged", by=cast.bo, at=MONDAY + HOUR)
         joined = cases.get(session, case.id)
-        assert (joined.state, joined.tier) == ("open", RED)
+        assert (joined.state, joined.tier) == ("crisis", RED)
         with pytest.raises(Conflict):
             cases.confirm_closure(session, case.id, by=cast.lead, now=MONDAY + HOUR)
 

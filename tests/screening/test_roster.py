@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from alerts import following
 from screening import access, consent, db, files, identity, policy, roster
 from screening.access import Scope
 from screening.db import Database
@@ -72,7 +73,7 @@ def outcome(cast: Cast, roster_id: uuid.UUID) -> list[tuple[str, uuid.UUID | Non
 
 def commit(cast: Cast, roster_id: uuid.UUID, scope: Scope | None = None) -> Roster:
     with cast.database.unit(scope or cast.scope) as session:
-        return roster.commit(session, roster_id, by=cast.district_admin, on=ON)
+        return roster.commit(session, roster_id, by=cast.district_admin, on=ON, follow=following.follow)
 
 
 def enrolled(session: Session, student_id: uuid.UUID) -> list[tuple[str, int, str, dt.date, dt.date | None]]:
@@ -480,7 +481,7 @@ def test_hostile_lists_never_attach_a_row_to_another_child(database: Database, d
                     identity.normal_name(name),
                 )
             assert row.change != "refused" or row.problems
-        roster.commit(session, made.id, by=by, on=ON)
+        roster.commit(session, made.id, by=by, on=ON, follow=following.follow)
         people = identity.people(session, children)
         assert {child: (p.number, p.name) for child, p in people.items()} == children
 

@@ -25,7 +25,8 @@ APPEND_ONLY = frozenset(
 
 _TABLES = """
 select c.relname as name, c.relrowsecurity as is_walled, c.relforcerowsecurity as is_forced,
-       exists (select from pg_attribute a where a.attrelid = c.oid and a.attname = 'school_id') as has_school,
+       exists (select from pg_attribute a where a.attrelid = c.oid and a.attname in ('school_id', 'to_school_id'))
+       as has_school,
        coalesce((select a.attname from pg_constraint k join pg_attribute a
                  on a.attrelid = c.oid and a.attnum = k.conkey[1]
                  where k.conrelid = c.oid and k.contype = 'p'), '') as first_key

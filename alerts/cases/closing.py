@@ -1,0 +1,170 @@
+"""The end of a case: what stands in its way is said at once, and two people stand for a serious one."""
+
+import datetime as dt
+import uuid
+
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
+
+from alerts import routing
+from alerts.cases.holding import (
+    CARING,
+    TakenByAnother,
+    held_with_alert,
+    require,
+    require_second_person,
+    required,
+    seal,
+    tell,
+    working,
+)
+from alerts.models import Case, Closure, FollowUp
+from screening import access, audit
+from screening.errors import Conflict, Problem, Refused
+
+
+def propose_closure(
+    session: Session, case_id: uuid.UUID, reason: str, words: str, *, by: access.Actor, now: dt.datetime
+) -> Closure:
+    """Ends a mild case; proposes the end of a serious one (the policy says from which tier), for a second person.
+
+    Raises Refused with everything that stands in the way.
+    """
+    alert, case = held_with_alert(session, case_id)
+    require(by, CARING, case.school_id)
+    rule = routing.policy_of_student(session, case.student_id).closure
+    if reason not in rule.reasons:
+        raise Refused(f"A case ends for one of these reasons: {', '.join(rule.reasons)}.", code="unknown_reason")
+    if case.state in ("closed", "closure_proposed"):
+        return _standing_closure(session, case, by)
+    _refuse_obstacles(session, case)
+    closure_id = uuid.uuid4()
+    closure = Closure(
+        district_id=case.district_id,
+        id=closure_id,
+        case_id=case.id,
+        school_id=case.school_id,
+        reason=reason,
+        sealed_note=seal(session, case.id, closure_id, required(words)),
+        proposed_by=by.person,
+        proposed_at=now,
+    )
+    session.add(closure)
+    if max(case.tier, alert.tier if alert else 0) >= rule.second_person_from:
+        case.state = "closure_proposed"
+        audit.record(session, by, "case.closure_proposed", "case", case.id, reason=reason, tier=case.tier)
+    else:
+        _end(session, case, reason, by, now)
+    session.flush()
+    return closure
+
+
+def confirm_closure(session: Session, case_id: uuid.UUID, *, by: access.Actor, now: dt.datetime) -> Closure:
+    """Ends a case that somebody else proposed to end; whatever has come up since then stands in the way."""
+    _, case = held_with_alert(session, case_id)
+    require(by, CARING, case.school_id)
+    closure = _latest_closure(session, case)
+    if case.state == "closed" and closure is not None and closure.confirmed_by and closure.confirmed_at:
+        if closure.confirmed_by == by.person:
+            return closure
+        raise TakenByAnother("This end was confirmed", closure.confirmed_by, closure.confirmed_at)
+    if case.state != "closure_proposed" or closure is None:
+        raise Conflict("Nobody proposes to end this case now.")
+    require_second_person(by, closure.proposed_by)
+    _refuse_obstacles(session, case)
+    closure.confirmed_by, closure.confirmed_at = by.person, now
+    _end(session, case, closure.reason, by, now)
+    return closure
+
+
+def reject_closure(session: Session, case_id: uuid.UUID, *, by: access.Actor, now: dt.datetime) -> Closure:
+    """Lets a case go on that somebody proposed to end (its proposer may take it back too)."""
+    case = working(session, case_id, by)
+    closure = _latest_closure(session, case)
+    if case.state != "closure_proposed" or closure is None:
+        raise Conflict("Nobody proposes to end this case now.")
+    _reject(session, case, closure, by, now)
+    return closure
+
+
+def go_on(session: Session, case: Case, *, by: access.Actor, now: dt.datetime) -> None:
+    """Lets a case go on, if somebody thought it finished."""
+    closure = _latest_closure(session, case)
+    if case.state == "closure_proposed" and closure is not None:
+        _reject(session, case, closure, by, now)
+
+
+_OBSTACLES = text(
+    "select"
+    " (select count(*) from interviews i where i.district_id = :district and i.case_id = :case"
+    "   and i.is_student_seen) as seen,"
+    " (select i.has_current_risk from interviews i where i.district_id = :district and i.case_id = :case"
+    "   order by i.held_at desc, i.written_at desc limit 1) as is_at_risk,"
+    " (select count(*) from follow_ups f where f.district_id = :district and f.case_id = :case"
+    "   and f.state in ('planned', 'due', 'overdue')) as promised,"
+    " (select count(*) from alerts a where a.district_id = :district and a.student_id = :student"
+    "   and a.closed_at is null and a.state <> 'triaged') as unanswered,"
+    " not exists (select from students s where s.district_id = :district and s.id = :student"
+    "   and s.school_id = :school) as is_elsewhere,"
+    " exists (select from transfers t where t.district_id = :district and t.case_id = :case"
+    "   and t.state in ('announced', 'waiting')) as is_leaving"
+)
+_CLOSE_ALERTS = text(
+    "update alerts set closed_at = :now where district_id = :district and student_id = :student"
+    " and closed_at is null and state = 'triaged'"
+)
+
+
+def _refuse_obstacles(session: Session, case: Case) -> None:
+    found = session.execute(
+        _OBSTACLES,
+        {"district": case.district_id, "case": case.id, "student": case.student_id, "school": case.school_id},
+    ).one()
+    problems = []
+    if not found.seen:
+        problems.append(Problem("no_interview", "Nobody has written of an interview with the student."))
+    if found.is_at_risk:
+        problems.append(Problem("current_risk", "The latest interview found a current risk."))
+    if found.promised:
+        problems.append(Problem("follow_up_open", f"Follow-ups that are still promised: {found.promised}."))
+    if found.unanswered:
+        problems.append(Problem("alert_open", "The student has an alert that nobody has triaged yet."))
+    if found.is_elsewhere or found.is_leaving:  # a red of the new school's would not be seen from here
+        problems.append(Problem("transfer_open", "Another school is to take this case over; it may end there."))
+    if problems:
+        raise Refused("This case cannot end yet.", code="cannot_close", problems=problems)
+
+
+def _end(session: Session, case: Case, reason: str, by: access.Actor, now: dt.datetime) -> None:
+    case.state, case.closed_at = "closed", now
+    session.flush()
+    session.execute(_CLOSE_ALERTS, {"now": now, "district": case.district_id, "student": case.student_id})
+    audit.record(session, by, "case.closed", "case", case.id, reason=reason, tier=case.tier)
+
+
+def _reject(session: Session, case: Case, closure: Closure, by: access.Actor, now: dt.datetime) -> None:
+    closure.rejected_at = now
+    promised = select(FollowUp.id).filter_by(district_id=case.district_id, case_id=case.id).limit(1)
+    case.state = "open" if session.scalar(promised) is None else "follow_up"
+    tell(session, case, "closure_rejected", by, now)
+    audit.record(session, by, "case.closure_rejected", "case", case.id)
+
+
+def _standing_closure(session: Session, case: Case, by: access.Actor) -> Closure:
+    """What the same person proposed already; another's proposal is a conflict."""
+    closure = _latest_closure(session, case)
+    if closure is None:
+        raise Conflict("This case is closed already.")
+    if closure.proposed_by != by.person:
+        raise TakenByAnother("The end of this case was proposed", closure.proposed_by, closure.proposed_at)
+    return closure
+
+
+def _latest_closure(session: Session, case: Case) -> Closure | None:
+    return session.scalars(
+        select(Closure)
+        .where(Closure.district_id == case.district_id, Closure.case_id == case.id, Closure.rejected_at.is_(None))
+        .order_by(Closure.proposed_at.desc())
+        .limit(1)
+        .execution_options(populate_existing=True)
+    ).one_or_none()

@@ -1,0 +1,147 @@
+"""The student's open concern: opened or joined, noted, raised."""
+
+import datetime as dt
+import uuid
+from collections.abc import Sequence
+
+from sqlalchemy import select, text
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.orm import Session
+
+from alerts.cases.closing import go_on
+from alerts.cases.holding import CARING, get, require, required, tell, working
+from alerts.models import Case, CaseEntry
+from screening import access, audit
+from screening.errors import Conflict, Refused
+
+
+def open(
+    session: Session,
+    student_id: uuid.UUID,
+    school_id: uuid.UUID,
+    tier: int,
+    owner: uuid.UUID,
+    *,
+    by: access.Actor,
+    now: dt.datetime,
+    prior_case: uuid.UUID | None = None,
+) -> Case:
+    """The student's open case: a new one, or the one there is, raised to this tier. Two at once get the same case."""
+    require(by, CARING, school_id)
+    for _ in range(3):  # the case that stood in the way may be closed before it can be joined
+        made = _insert(session, student_id, school_id, tier, owner, by, now, prior_case)
+        if made is not None:
+            audit.record(session, by, "case.opened", "case", made.id, tier=tier, prior=str(made.prior_case_id or ""))
+            return made
+        standing = _open_case_of(session, student_id)
+        if standing is not None:
+            return _join(session, standing, tier, by, now)
+    raise Conflict(
+        "Another school still holds an open case of this student: take it over first (/v1/transfers).",
+        code="case_elsewhere",
+    )
+
+
+def listed(
+    session: Session,
+    *,
+    states: Sequence[str] | None = None,
+    school_id: uuid.UUID | None = None,
+    after: uuid.UUID | None = None,
+    limit: int = 50,
+) -> list[Case]:
+    """Cases in these states (all that are not closed, when none are named), the most serious and oldest first."""
+    wanted = select(Case).where(Case.district_id == access.scope_of(session).district_id)
+    wanted = wanted.where(Case.state.in_(states) if states else Case.state != "closed")
+    if school_id is not None:
+        wanted = wanted.where(Case.school_id == school_id)
+    if after is not None:
+        last = get(session, after)
+        wanted = wanted.where(
+            (Case.tier < last.tier)
+            | ((Case.tier == last.tier) & (Case.opened_at > last.opened_at))
+            | ((Case.tier == last.tier) & (Case.opened_at == last.opened_at) & (Case.id > last.id))
+        )
+    return list(session.scalars(wanted.order_by(Case.tier.desc(), Case.opened_at, Case.id).limit(limit)))
+
+
+def note(session: Session, case_id: uuid.UUID, words: str, *, by: access.Actor, now: dt.datetime) -> CaseEntry:
+    """A line in the case's story, sealed."""
+    case = working(session, case_id, by)
+    entry = tell(session, case, "note", by, now, required(words))
+    audit.record(session, by, "case.noted", "case", case.id, entry=str(entry.id))
+    return entry
+
+
+def raise_tier(session: Session, case_id: uuid.UUID, tier: int, *, by: access.Actor, now: dt.datetime) -> Case:
+    """Raises a case at once; the same tier changes nothing and a lower one is refused."""
+    case = working(session, case_id, by)
+    if tier < case.tier:
+        raise Refused("A tier is never lowered here.", code="tier_lowered")
+    return _raised(session, case, tier, by, now)
+
+
+_PRIOR_CASE = text(
+    "select id from cases where district_id = :district and student_id = :student and state = 'closed'"
+    " order by closed_at desc limit 1"
+)
+
+
+def _insert(
+    session: Session,
+    student_id: uuid.UUID,
+    school_id: uuid.UUID,
+    tier: int,
+    owner: uuid.UUID,
+    by: access.Actor,
+    now: dt.datetime,
+    prior_case: uuid.UUID | None,
+) -> Case | None:
+    district_id = access.scope_of(session).district_id
+    prior = prior_case or session.scalar(_PRIOR_CASE, {"district": district_id, "student": student_id})
+    return session.execute(
+        postgresql.insert(Case)
+        .values(
+            district_id=district_id,
+            id=uuid.uuid4(),
+            student_id=student_id,
+            school_id=school_id,
+            tier=tier,
+            owner_id=owner,
+            opened_by=by.person,
+            opened_at=now,
+            prior_case_id=prior,
+        )
+        .on_conflict_do_nothing(index_elements=["district_id", "student_id"], index_where=text("state <> 'closed'"))
+        .returning(Case)
+    ).scalar_one_or_none()
+
+
+def _open_case_of(session: Session, student_id: uuid.UUID) -> Case | None:
+    return session.execute(
+        select(Case)
+        .where(
+            Case.district_id == access.scope_of(session).district_id,
+            Case.student_id == student_id,
+            Case.state != "closed",
+        )
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
+    ).scalar_one_or_none()
+
+
+def _join(session: Session, case: Case, tier: int, by: access.Actor, now: dt.datetime) -> Case:
+    """A further signal in a case that is open; what somebody thought finished goes on."""
+    go_on(session, case, by=by, now=now)
+    tell(session, case, "joined", by, now)
+    audit.record(session, by, "case.joined", "case", case.id, tier=tier)
+    return _raised(session, case, tier, by, now)
+
+
+def _raised(session: Session, case: Case, tier: int, by: access.Actor, now: dt.datetime) -> Case:
+    if tier > case.tier:
+        case.tier = tier
+        tell(session, case, f"raised_to_{tier}", by, now)
+        audit.record(session, by, "case.raised", "case", case.id, tier=tier)
+    session.flush()
+    return case
