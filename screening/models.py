@@ -976,6 +976,59 @@ class CoverageRelease(Tenant):
     released_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
 
 
+# -- who may see more ---------------------------------------------------------------------------------
+
+
+class AccessRequest(Row):
+    """That one of the staff may see what is kept of one student: assigned, asked for and granted, or in an emergency.
+
+    An `assignment` lasts until somebody ends it; what was asked for or opened by breaking the glass ends by itself.
+    """
+
+    __tablename__ = "access_requests"
+    __table_args__ = (
+        tenant("students", "student_id"),
+        tenant("staff", "person_id"),
+        CheckConstraint("kind in ('assignment', 'request', 'break_glass')", name="kind"),
+        CheckConstraint("state in ('waiting', 'granted', 'refused', 'ended')", name="state"),
+        CheckConstraint("kind = 'break_glass' or decided_by is null or decided_by <> person_id", name="two"),
+        CheckConstraint(
+            "kind <> 'break_glass' or (until_at <= asked_at + interval '4 hours' and review_by is not null)",
+            name="glass",
+        ),
+        CheckConstraint(
+            "kind <> 'request' or state = 'waiting' or state = 'refused' or until_at is not null", name="box"
+        ),
+        Index(None, "district_id", "student_id"),
+        Index(None, "district_id", "person_id"),
+        Index("ix_access_requests_waiting", "district_id", "school_id", postgresql_where="state = 'waiting'"),
+        Index(
+            "ix_access_requests_review",
+            "district_id",
+            "review_by",
+            postgresql_where="review_by is not null and reviewed_at is null",
+        ),
+    )
+    student_id: Mapped[uuid.UUID]
+    school_id: Mapped[uuid.UUID]
+    person_id: Mapped[uuid.UUID]
+    kind: Mapped[str]
+    state: Mapped[str]
+    sealed_reason: Mapped[bytes]
+    asked_at: Mapped[dt.datetime]
+    decided_by: Mapped[uuid.UUID | None]
+    decided_at: Mapped[dt.datetime | None]
+    until_at: Mapped[dt.datetime | None]
+    ended_by: Mapped[uuid.UUID | None]
+    ended_at: Mapped[dt.datetime | None]
+    review_by: Mapped[dt.datetime | None]
+    """By when a broken glass has to be looked into."""
+    reviewed_by: Mapped[uuid.UUID | None]
+    reviewed_at: Mapped[dt.datetime | None]
+    is_justified: Mapped[bool | None]
+    sealed_review: Mapped[bytes | None]
+
+
 # -- keeping account ----------------------------------------------------------------------------------
 
 
