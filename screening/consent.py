@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from screening import access, audit, identity, sealing
+from screening import access, audit, erasure, identity, sealing
 from screening.errors import NotFound, Problem, Refused
 from screening.inserting import bytea_array
 from screening.models import Consent
@@ -116,6 +116,8 @@ def record_many(
     if written:
         subject_id = students[0] if len(wanted) == 1 else "many"
         audit.record(session, by, "consent.recorded", "student", str(subject_id), count=len(written))
+        withdrawn = [each.student_id for each in wanted if each.decision == "withdrawn"]
+        erasure.ask(session, withdrawn, "answers", "withdrawal", by=by, now=decided_at)
     return len(written)
 
 

@@ -458,6 +458,37 @@ class Consent(Row):
     recorded_by: Mapped[uuid.UUID | None]
 
 
+class Erasure(Row):
+    """That a student's answers, or all that is known of the person, are to be erased; the fact outlives the content."""
+
+    __tablename__ = "erasures"
+    __table_args__ = (
+        tenant("students", "student_id"),
+        CheckConstraint("extent in ('answers', 'person')", name="extent"),
+        CheckConstraint("reason in ('withdrawal', 'request', 'retention')", name="reason"),
+        CheckConstraint("state in ('waiting', 'done', 'taken_back')", name="state"),
+        Index(
+            "uq_erasures_waiting",
+            "district_id",
+            "student_id",
+            "extent",
+            unique=True,
+            postgresql_where="state = 'waiting'",
+        ),
+    )
+    student_id: Mapped[uuid.UUID]
+    school_id: Mapped[uuid.UUID]
+    extent: Mapped[str]
+    reason: Mapped[str]
+    state: Mapped[str] = mapped_column(server_default="waiting")
+    asked_by: Mapped[uuid.UUID | None]
+    asked_at: Mapped[dt.datetime]
+    due_at: Mapped[dt.datetime]
+    narrowed_at: Mapped[dt.datetime | None]
+    """Since when an open red keeps it waiting: until that is resolved, what is left serves safety alone."""
+    ended_at: Mapped[dt.datetime | None]
+
+
 # -- files, rosters, uploads --------------------------------------------------------------------------
 
 
@@ -1051,6 +1082,12 @@ class AuditEntry(Tenant):
     __tablename__ = "audit_entries"
     __table_args__ = (
         Index("ix_audit_entries_xact", "xact", postgresql_using="brin", postgresql_with={"autosummarize": "on"}),
+        Index(
+            "ix_audit_entries_readings",
+            "district_id",
+            "subject_id",
+            postgresql_where="action in ('alert.read', 'case.read', 'result.read', 'student.named')",
+        ),
     )
     id: Mapped[int] = mapped_column(BigInteger, sa.Identity(always=True), primary_key=True)
     at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
