@@ -8,7 +8,7 @@ import hashlib
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import resources
 from typing import Any, Literal, TypeVar
@@ -19,6 +19,9 @@ from screening.errors import NotFound, Problem
 from screening.expressions import TIERS, Expression, Leaf, Signal
 
 LOCALES = ("en", "zh_CN")
+MODEL_CONTEXT = ("grade", "sex")
+CLOSURE_CHECKS = ("guardian_informed", "two_contacts")
+"""What a policy may demand of a tier before a case ends, beyond what always stands in the way."""
 KINDS = ("symptom", "self_harm", "function", "history", "follow_up")
 LADDER_ROLES = ("counselor", "deputy", "lead", "principal", "duty_officer")
 GIVERS = ("guardian", "student")
@@ -93,6 +96,8 @@ class ClosureRule:
 
     second_person_from: int
     reasons: Mapping[str, Mapping[str, str]]
+    checklist: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    """By tier: what is demanded beyond what always is, out of CLOSURE_CHECKS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +145,8 @@ class Policy:
     coverage_target: float
     disclosure_k: int
     file_retention_days: int
+    model_may_use: tuple[str, ...]
+    """Of grade and sex those that a model may look at; nothing else about a student is ever offered to one."""
     digest: str
     body: str
 
@@ -190,9 +197,34 @@ class Policy:
         return age is None or age < self.consent.student_from_age
 
 
+def model_reason(tier: int) -> str:
+    """The reason that a result carries when a model raised it to this tier: yellow or orange, never red."""
+    return MODEL_RULES[tier - 1].id
+
+
+MODEL_RULES = tuple(
+    Rule(
+        id=f"model_raised_{TIERS[tier]}",
+        tier=tier,
+        kind="model",
+        text="",
+        when=expressions.parse("prior_tier >= \"yellow\"", is_combination=True),
+        title=titles,
+        min_age=None,
+        max_age=None,
+    )
+    for tier, titles in (
+        (1, {"en": "Raised to yellow by the model, to be judged by a person", "zh_CN": "模型提示：黄色，须由人判断"}),
+        (2, {"en": "Raised to orange by the model, to be judged by a person", "zh_CN": "模型提示：橙色，须由人判断"}),
+    )
+)
+"""What a model may say. They stand in no policy and their `when` is never asked: only a model's revision names them."""
+
+
 @lru_cache(maxsize=256)
 def _rules_by_id(policy: Policy) -> Mapping[str, Rule]:
-    return {rule.id: rule for rule in policy.all_rules}
+    # ours come last: no policy can give the model's reasons another tier
+    return {rule.id: rule for rule in (*policy.all_rules, *MODEL_RULES)}
 
 
 def parse(text: str | bytes, origin: str) -> Policy:
@@ -411,10 +443,18 @@ def _policy(table: _Table, body: str) -> Policy:
         coverage_target=table.whole("coverage_target_percent", 1, 100) / 100,
         disclosure_k=table.whole("disclosure_k", 5, 1000),
         file_retention_days=table.whole("file_retention_days", 0, 365),
+        model_may_use=_model_may_use(table),
         digest=hashlib.sha256(body.encode("utf-8")).hexdigest(),
         body=body,
     )
     return table.finish(policy)
+
+
+def _model_may_use(table: _Table) -> tuple[str, ...]:
+    wanted = table.take("model_may_use", list, f"a list of {', '.join(MODEL_CONTEXT)}", [], [])
+    if any(name not in MODEL_CONTEXT for name in wanted):
+        table.note("model_may_use", f"may name {' and '.join(MODEL_CONTEXT)} and nothing else")
+    return tuple(wanted)
 
 
 def _tier_names(table: _Table) -> Mapping[str, tuple[str, ...]]:
@@ -491,7 +531,17 @@ def _closure(table: _Table) -> ClosureRule:
     second = TIERS.index(table.choice("second_person_from", TIERS[1:]))
     reasons = table.table("reasons")
     words = {code: reasons.words(code) for code in reasons.names}
-    return table.finish(ClosureRule(second, words))
+    return table.finish(ClosureRule(second, words, _checklist(table.table("checklist", {}))))
+
+
+def _checklist(table: _Table) -> Mapping[int, tuple[str, ...]]:
+    found = {}
+    for tier in [name for name in TIERS[1:] if name in table.names]:
+        wanted = table.take(tier, list, f"a list of {', '.join(CLOSURE_CHECKS)}", [])
+        if any(name not in CLOSURE_CHECKS for name in wanted):
+            table.note(tier, f"may name {' and '.join(CLOSURE_CHECKS)} and nothing else")
+        found[TIERS.index(tier)] = tuple(wanted)
+    return table.finish(found)
 
 
 def _inconsistencies(policy: Policy) -> Iterator[str]:

@@ -9,7 +9,7 @@ import polars as pl
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from screening import access, results, rounds
+from screening import access, policy, results, rounds
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def _batches(session: Session, round_id: uuid.UUID, since: dt.datetime | None, b
         found = session.execute(
             text(
                 "select student_id::text as student_id, revision, tier, validity, reasons, forms, prior_tier, age,"
-                " rule_set_id::text as rule_set_id from results"
+                " rule_set_id::text as rule_set_id, model_tier from results"
                 " where district_id = :district and round_id = :round"
                 " and (cast(:since as timestamptz) is null or recorded_at >= :since)"
                 " and (student_id, revision) > (cast(:student as uuid), cast(:revision as smallint))"
@@ -85,6 +85,7 @@ def _batches(session: Session, round_id: uuid.UUID, since: dt.datetime | None, b
                 "prior_tier": pl.Int8,
                 "age": pl.Int16,
                 "rule_set_id": pl.String,
+                "model_tier": pl.Int8,
             },
         ).with_row_index("key")
 
@@ -100,7 +101,7 @@ def _differing(
         forms = results.unpacked(own, rules)
         again = results.decided(group.select("key", "age", "prior_tier"), forms, rules)
         wrong_scores = {key for code, frame in forms.items() for key in _keys_of_other_scores(own, code, frame, rules)}
-        compared = group.join(again, on="key", how="left", suffix="_again").with_columns(
+        compared = group.join(_as_raised(again, group), on="key", how="left", suffix="_again").with_columns(
             same=(
                 pl.col("tier").eq_missing(pl.col("tier_again"))
                 & pl.col("validity").eq_missing(pl.col("validity_again"))
@@ -114,6 +115,21 @@ def _differing(
             for student, revision in compared.filter(~pl.col("same")).select("student_id", "revision").iter_rows()
         ]
     return differing
+
+
+def _as_raised(again: pl.DataFrame, revisions: pl.DataFrame) -> pl.DataFrame:
+    """What the rules say with what a model added then: a tier it raised to, and the reason that says so."""
+    raised = again.join(revisions.select("key", "model_tier"), on="key", how="left")
+    named = pl.concat_list(
+        pl.col("model_tier").replace_strict({1: policy.model_reason(1), 2: policy.model_reason(2)}, default=None)
+    ).cast(pl.List(pl.String))
+    return raised.with_columns(
+        pl.max_horizontal("tier", pl.col("model_tier").fill_null(0)).cast(pl.Int8).alias("tier"),
+        pl.when(pl.col("model_tier").is_null())
+        .then(pl.col("reasons"))
+        .otherwise(pl.concat_list("reasons", named))
+        .alias("reasons"),
+    ).drop("model_tier")
 
 
 def _keys_of_other_scores(
