@@ -286,7 +286,7 @@ def _climb(session: Session, steps: Sequence[Step], now: dt.datetime) -> int:
 def _tell(session: Session, climbed: Sequence[Step], now: dt.datetime) -> None:
     if not climbed:
         return
-    rota = routing.rota(session)
+    rota = routing.rota(session, now=now)
     notices = []
     for step in climbed:
         owner = (step.owner_id,) if step.owner_id else ()

@@ -94,6 +94,12 @@ def escalate(database: Database, district_id: uuid.UUID, now: dt.datetime, setti
         return [f"rota_empty {code}" for code in routing.schools_unheard(session, now=now)]
 
 
+def put_digests(database: Database, district_id: uuid.UUID, now: dt.datetime, settings: Settings) -> Sequence[str]:
+    with _unit(database, district_id) as session:
+        digests.put_due(session, now=now)
+    return ()
+
+
 def deliver(database: Database, district_id: uuid.UUID, now: dt.datetime, settings: Settings) -> Sequence[str]:
     delivery.deliver_pending(database, district_id, settings, now=now)
     with _unit(database, district_id) as session:
@@ -117,6 +123,15 @@ def erase_files(database: Database, district_id: uuid.UUID, now: dt.datetime, se
     return ()
 
 
+def seal_audit(database: Database, district_id: uuid.UUID, now: dt.datetime, settings: Settings) -> Sequence[str]:
+    audit_chain.seal(database, district_id)
+    return ()
+
+
+def write_heads(database: Database, district_id: uuid.UUID, now: dt.datetime, settings: Settings) -> Sequence[str]:
+    return audit_chain.write_heads(database, district_id, settings.ledgers / audit_chain.FOLDER)
+
+
 def forget_sign_ins(database: Database, district_id: uuid.UUID, now: dt.datetime, settings: Settings) -> Sequence[str]:
     """Sessions and codes belong to no district's walls: whichever district comes first clears them for all."""
     with database.unit() as session:
@@ -130,26 +145,20 @@ _SECOND, _MINUTE = dt.timedelta(seconds=1), dt.timedelta(minutes=1)
 
 JOBS: tuple[Job, ...] = (
     Job("rosters", 2 * _SECOND, load_rosters),
-def seal_audit(database: Database, district_id: uuid.UUID, now: dt.datetime, settings: Settings) -> Sequence[str]:
-    audit_chain.seal(database, district_id)
-    return ()
-
-
-def write_heads(database: Database, district_id: uuid.UUID, now: dt.datetime, settings: Settings) -> Sequence[str]:
-    return audit_chain.write_heads(database, district_id, settings.ledgers / audit_chain.FOLDER)
-
-
     Job("rounds", _MINUTE, open_and_close_rounds),
     Job("uploads", 2 * _SECOND, load_uploads),
     Job("weighing", _MINUTE, weigh_results),
     Job("following", _MINUTE, follow_students),
     Job("follow_ups", _MINUTE, let_follow_ups_fall_due),
     Job("escalation", 15 * _SECOND, escalate),
+    Job("digests", _MINUTE, put_digests),
     Job("probes", _MINUTE, send_probe),
     Job("deliveries", 2 * _SECOND, deliver),
     Job("coverage", 10 * _MINUTE, count_coverage),
     Job("erasure", 60 * _MINUTE, erase_files),
     Job("sign_ins", 60 * _MINUTE, forget_sign_ins),
+    Job("sealing", 5 * _SECOND, seal_audit, is_for_nowhere=True),
+    Job("heads", 5 * _SECOND, write_heads, is_for_nowhere=True),
 )
 """In the order in which `worker --once` runs them: what comes in first, what goes out of it after."""
 
@@ -165,8 +174,6 @@ def run_due(
         districts = [(row.id, row.code) for row in session.execute(select(District.id, District.code))]
     found = {}
     for job in JOBS:
-    Job("sealing", 5 * _SECOND, seal_audit, is_for_nowhere=True),
-    Job("heads", 5 * _SECOND, write_heads, is_for_nowhere=True),
         if only is not None and job.name not in only:
             continue
         problems = [

@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from alerts import delivery, probes, routing, timetable
-from screening import access, audit, db, staff
+from screening import access, audit, db, rounds, staff
 from screening.db import Database
 from screening.errors import NotFound
 from screening.models import District, Heartbeat
@@ -26,6 +26,8 @@ UNWEIGHED = dt.timedelta(minutes=2)
 UNSENT = dt.timedelta(minutes=4)
 UNLOADED = dt.timedelta(minutes=4)
 LONGEST_LOAD = dt.timedelta(hours=1)
+GAP_AHEAD = dt.timedelta(hours=1)
+"""How long before an hour that is nobody's duty it is told."""
 REACH = dt.timedelta(days=2)
 AGAIN_AFTER = dt.timedelta(hours=4)
 """As long as something is wrong, it is said again after this long."""
@@ -162,6 +164,10 @@ def _of_district(session: Session, district: District, now: dt.datetime) -> Iter
     for school in routing.schools_unheard(session, now=now):
         detail = f"Nobody would hear of an alert of school {school}."
         yield Finding("rota_empty", district.code, detail, district.id)
+    for gap in rounds.unguarded(session, now, ahead=GAP_AHEAD):
+        yield Finding(
+            "rota_gap", district.code, f"Nobody is on duty while forms are answered at home: {gap}.", district.id
+        )
     for problem in delivery.problems(session, now=now):
         yield Finding("deliveries_failing", district.code, problem, district.id)
     missing = session.scalar(_MISSING, {"district": district.id})

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from instruments import catalogue
 from instruments.definition import Instrument
-from screening import access, audit, battery, db
+from screening import access, audit, battery, db, duties
 from screening import policy as policies
 from screening.errors import InvalidUpload, NotFound, Problem, Refused
 from screening.models import Definition, Opening, Round, RoundInstrument, RuleSet, School
@@ -80,14 +80,16 @@ def create(
     closes_at: dt.datetime,
     school_ids: Collection[uuid.UUID] | None = None,
     is_historical: bool = False,
+    is_at_home: bool = False,
     unreleased: Mapping[str, str] | None = None,
     by: access.Actor,
 ) -> Round:
     """Plans a round and freezes its rules: `instruments` are (code, form names), in the order in which they are asked.
 
     `school_ids` None means every school of the scope. A historical round takes answers that were given earlier: it
-    is open from the start and has no window. `unreleased` says, by code, why an instrument is asked whose sources are
-    not all confirmed. Raises InvalidUpload with every problem of the plan.
+    is open from the start and has no window. One whose forms may be filled in `is_at_home` opens only where somebody
+    is on duty for all of its hours, if it asks about self-harm. `unreleased` says, by code, why an instrument is asked
+    whose sources are not all confirmed. Raises InvalidUpload with every problem of the plan.
     """
     reasons = {code: reason.strip() for code, reason in (unreleased or {}).items()}
     wanted = sorted(set(grades))
@@ -111,6 +113,7 @@ def create(
         closes_at=closes_at,
         state=state,
         is_historical=is_historical,
+        is_at_home=is_at_home,
         created_by=by.staff_id or by.account_id,
     )
     session.add(planned)
@@ -147,13 +150,18 @@ def unreleased(session: Session, round_id: uuid.UUID) -> dict[str, str]:
 def open(session: Session, round_id: uuid.UUID, *, by: access.Actor) -> Round:
     """Opens the round now at every school of the scope where it is still planned; open already is left as it is.
 
-    Raises Refused when it was closed or its time is over.
+    Raises Refused when it was closed or its time is over, or where hours of it are nobody's duty (`rota_missing`).
     """
     found = get(session, round_id)
     now = db.now(session)
     if found.state == "closed" or found.closes_at <= now:
         raise Refused("This round is closed.", code="round_closed")
-    _open_parts(session, _parts_due(session, "planned", round_id), now, by)
+    due = _parts_due(session, "planned", round_id)
+    unguarded = _unguarded(session, due, now)
+    if unguarded:
+        words = "Nobody is on duty for all hours of a round that asks about self-harm at home: "
+        raise Refused(words + "; ".join(unguarded.values()), code="rota_missing")
+    _open_parts(session, due, now, by)
     session.refresh(found)
     return found
 
@@ -167,15 +175,41 @@ def close(session: Session, round_id: uuid.UUID, *, by: access.Actor) -> Round:
 
 
 def open_due(session: Session, now: dt.datetime) -> int:
-    """Opens each school's part whose time has come, with its assignments; answers how many. Twice is once."""
-    due = session.execute(
+    """Opens each school's part whose time has come, with its assignments; answers how many. Twice is once.
+
+    A part of which hours are nobody's duty waits until somebody is; `unguarded` names it.
+    """
+    found = session.execute(
         text(
             "select round_id, school_id from openings where district_id = :district and state = 'planned'"
             " and opens_at <= :now and closes_at > :now order by round_id, school_id for no key update"
         ),
         {"district": access.scope_of(session).district_id, "now": now},
     )
-    return _open_parts(session, [(row.round_id, row.school_id) for row in due], now, _timetable(session))
+    due = [(row.round_id, row.school_id) for row in found]
+    unguarded = _unguarded(session, due, now)
+    return _open_parts(session, [part for part in due if part not in unguarded], now, _timetable(session))
+
+
+def unguarded(session: Session, now: dt.datetime, *, ahead: dt.timedelta) -> list[str]:
+    """Parts of rounds that ask about self-harm at home, and that nobody's duty covers, in words.
+
+    Those that should have opened and could not, and open ones with a gap in the time `ahead`.
+    """
+    parts = session.execute(
+        text(
+            "select o.round_id, o.school_id, o.state from openings o join rounds r on r.district_id = o.district_id"
+            " and r.id = o.round_id and r.is_at_home where o.district_id = :district and o.opens_at <= :now"
+            " and o.closes_at > :now and o.state in ('planned', 'open')"
+        ),
+        {"district": access.scope_of(session).district_id, "now": now},
+    ).all()
+    waiting = [(row.round_id, row.school_id) for row in parts if row.state == "planned"]
+    running = [(row.round_id, row.school_id) for row in parts if row.state == "open"]
+    return [
+        *_unguarded(session, waiting, now).values(),
+        *_unguarded(session, running, now, until=now + ahead).values(),
+    ]
 
 
 def close_due(session: Session, now: dt.datetime) -> int:
@@ -390,6 +424,40 @@ def _parts_due(session: Session, which: str, round_id: uuid.UUID) -> list[tuple[
         .with_for_update(key_share=True)
     )
     return [(row.round_id, row.school_id) for row in rows]
+
+
+def _unguarded(
+    session: Session,
+    parts: Sequence[tuple[uuid.UUID, uuid.UUID]],
+    now: dt.datetime,
+    *,
+    until: dt.datetime | None = None,
+) -> dict[tuple[uuid.UUID, uuid.UUID], str]:
+    """Of these parts, those with hours from now on for which nobody is on duty, and the first such hour in words."""
+    found = {}
+    for round_id in dict.fromkeys(round_id for round_id, _ in parts):
+        if not _is_watched_at_home(session, round_id):
+            continue
+        own = [school_id for of_round, school_id in parts if of_round == round_id]
+        for opening in session.scalars(
+            select(Opening).where(
+                Opening.district_id == access.scope_of(session).district_id,
+                Opening.round_id == round_id,
+                Opening.school_id.in_(own),
+            )
+        ):
+            ends_at = min(until or opening.closes_at, opening.closes_at)
+            gaps = duties.uncovered(session, [opening.school_id], now, ends_at).get(opening.school_id)
+            if gaps:
+                code = session.scalar(select(School.code).where(School.id == opening.school_id))
+                found[round_id, opening.school_id] = f"school {code} from {gaps[0][0].isoformat(timespec='minutes')}"
+    return found
+
+
+def _is_watched_at_home(session: Session, round_id: uuid.UUID) -> bool:
+    asked = rules_of(session, round_id).instruments.values()
+    has_self_harm = any(critical.kind == "self_harm" for each in asked for critical in each.critical_items)
+    return has_self_harm and get(session, round_id).is_at_home
 
 
 def _open_parts(

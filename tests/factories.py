@@ -117,6 +117,7 @@ def make_round(
     closes_at: dt.datetime | None = None,
     school_ids: Collection[uuid.UUID] | None = None,
     is_historical: bool = False,
+    is_at_home: bool = False,
     is_open: bool = True,
     unreleased: Mapping[str, str] | None = None,
     by: access.Actor | None = None,
@@ -133,6 +134,7 @@ def make_round(
         closes_at=closes_at or now + dt.timedelta(days=14),
         school_ids=school_ids,
         is_historical=is_historical,
+        is_at_home=is_at_home,
         unreleased=unreleased,
         by=by or system(session),
     )

@@ -36,6 +36,7 @@ SEE_ROUNDS = CARE | {
     "duty_officer",
     "auditor",
 }
+PLAN_DUTY = frozenset({"lead", "principal", "school_admin", "district_admin"})
 KNOW_RULES = CARE | {"school_admin", "district_analyst", "district_admin", "privacy_officer", "auditor"}
 
 EXPECTED: dict[tuple[str, str], frozenset[str]] = {
@@ -133,6 +134,13 @@ EXPECTED: dict[tuple[str, str], frozenset[str]] = {
     ("DELETE", "/v1/tokens/{token_id}"): WITH_ACCOUNT,
     ("POST", "/v1/codes"): frozenset({"lead", "school_admin"}),
     ("POST", "/v1/codes/guardians"): frozenset({"lead", "school_admin"}),
+    ("GET", "/v1/duty"): CARE | PLAN_DUTY | {"duty_officer"},
+    ("POST", "/v1/duty"): PLAN_DUTY,
+    ("GET", "/v1/duty/{duty_id}"): CARE | PLAN_DUTY | {"duty_officer"},
+    ("DELETE", "/v1/duty/{duty_id}"): PLAN_DUTY,
+    ("PUT", "/v1/webhooks"): LOOK | ADMIN,
+    ("GET", "/v1/webhooks"): LOOK | ADMIN,
+    ("DELETE", "/v1/webhooks"): LOOK | ADMIN,
     ("GET", "/v1/audit"): frozenset({"auditor", "privacy_officer"}),
 }
 """The signed matrix. A route that is not in it fails."""
@@ -263,6 +271,7 @@ class Things:
     case: uuid.UUID
     follow_up: uuid.UUID
     transfer: uuid.UUID
+    duty: uuid.UUID
     session: uuid.UUID
     token: uuid.UUID
 
@@ -298,9 +307,17 @@ def made_things(cast: Cast, client: TestClient) -> Things:
         case=case_id,
         follow_up=case["follow_ups"][0]["id"],
         transfer=transfer["id"],
+        duty=_shift_of(cast, secretary),
         session=_session_of(cast, cast.an),
         token=an.get("/v1/tokens").json()["tokens"][0]["id"],
     )
+
+
+def _shift_of(cast: Cast, secretary: Caller) -> uuid.UUID:
+    now = dt.datetime.now(dt.UTC)
+    hours = {"starts_at": now.isoformat(), "ends_at": (now + dt.timedelta(hours=8)).isoformat()}
+    made: uuid.UUID = secretary.post("/v1/duty", json={"staff_id": str(cast.an.person), **hours}).json()["id"]
+    return made
 
 
 def _session_of(cast: Cast, actor: access.Actor) -> uuid.UUID:
@@ -383,6 +400,7 @@ def test_what_is_another_schools_or_districts_looks_like_what_is_not_there(
                     "{follow_up_id}": own.follow_up,
                     "{transfer_id}": own.transfer,
                     "{school_id}": cast.school_a.id,
+                    "{duty_id}": own.duty,
                     "{session_id}": own.session,
                     "{token_id}": own.token,
                 }

@@ -10,6 +10,7 @@ from api.v1 import (
     codes,
     consents,
     coverage,
+    duty,
     fhir,
     follow_ups,
     instruments,
@@ -25,6 +26,7 @@ from api.v1 import (
     tokens,
     transfers,
     uploads,
+    webhooks,
 )
 
 
@@ -54,4 +56,6 @@ def doors() -> list[Door]:
         tokens.door,
         codes.door,
         audit.door,
+        duty.door,
+        webhooks.door,
     ]

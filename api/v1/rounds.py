@@ -58,7 +58,11 @@ class InstrumentBody(Body):
 
 
 class RoundBody(Body):
-    """`schools` null: every school of the district. A historical round takes answers that were given earlier."""
+    """`schools` null: every school of the district. A historical round takes answers that were given earlier.
+
+    `is_at_home`: forms may be filled in away from school. Such a round, if it asks about self-harm, opens only where
+    the rota covers all of its hours.
+    """
 
     name: Word
     policy: Word = "cn_default"
@@ -68,6 +72,7 @@ class RoundBody(Body):
     closes_at: Moment
     schools: Annotated[list[Word], Field(min_length=1, max_length=10_000)] | None = None
     is_historical: bool = False
+    is_at_home: bool = False
 
 
 class OpeningView(View):
@@ -87,6 +92,7 @@ class RoundView(View):
     opens_at: dt.datetime
     closes_at: dt.datetime
     is_historical: bool
+    is_at_home: bool
     instruments: dict[str, list[str]]
     unreleased: dict[str, str]
     """Why an instrument is asked whose sources are not all confirmed, by code."""
@@ -161,6 +167,7 @@ def create(body: RoundBody, session: SessionDep, by: ActorDep, response: Respons
         closes_at=body.closes_at,
         school_ids=None if body.schools is None else _schools(session, body.schools),
         is_historical=body.is_historical,
+        is_at_home=body.is_at_home,
         unreleased={each.code: each.unreleased_reason for each in body.instruments if each.unreleased_reason},
         by=by,
     )
@@ -329,6 +336,7 @@ def _shown(session: Session, found: Round) -> RoundView:
         opens_at=found.opens_at,
         closes_at=found.closes_at,
         is_historical=found.is_historical,
+        is_at_home=found.is_at_home,
         instruments={code: list(forms) for code, forms in rules.forms.items()},
         unreleased=rounds.unreleased(session, found.id),
         policy=f"{rules.policy.code} {rules.policy.version}",

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from alerts import delivery, probes, raising, timetable, watchdog
 from alerts.watchdog import Watchdog
 from api.app import create_app
-from screening import access, assignments, db, embedded, intake, rounds, staff
+from screening import access, assignments, db, duties, embedded, intake, rounds, staff
 from screening.db import Database
 from screening.settings import Settings
 from tests.alerts.episodes import HOUR, RED, made_up_settings, ring
@@ -188,6 +188,29 @@ def test_only_its_reasons_gone_an_alert_is_missed_too(alive: Cast, start: dt.dat
         hand_in(session, alive, start, is_weighed=True)
     delete_by_hand(server, alive, "alert_reasons where source like 'result/%%'")
     assert "alert_missing" in names(alive, start)
+
+
+def test_a_round_answered_at_home_needs_somebody_on_duty_at_every_hour_of_it(alive: Cast, start: dt.datetime) -> None:
+    assert alive.an.staff_id is not None
+    with alive.database.unit(alive.scope) as session:
+        for school_id in (alive.school_a.id, alive.school_b.id, alive.school_c.id):
+            duties.plan(
+                session,
+                alive.duty_officer.person,
+                "first",
+                start - HOUR,
+                start + 15 * 24 * HOUR,
+                school_id=school_id,
+                by=alive.district_admin,
+                now=start,
+            )
+        at_home = make_round(session, name="At home", is_at_home=True)
+        assert at_home.state == "open"
+    assert names(alive, start) == set()
+    with alive.database.unit(alive.scope) as session:
+        (shift,) = [one for one in duties.listed(session, start, start + HOUR) if one.school_id == alive.school_b.id]
+        duties.cancel(session, shift.id, by=alive.district_admin, now=start)
+    assert "rota_gap" in names(alive, start)
 
 
 # -- how it is told -----------------------------------------------------------------------------------
