@@ -14,7 +14,22 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from alerts import delivery, digests, escalation, follow_ups, following, probes, raising, routing
-from screening import access, audit, audit_chain, codes, coverage, files, guesses, intake, roster, rounds, sessions
+from screening import (
+    access,
+    audit,
+    audit_chain,
+    backup,
+    codes,
+    coverage,
+    embedded,
+    erasure,
+    files,
+    guesses,
+    intake,
+    roster,
+    rounds,
+    sessions,
+)
 from screening.db import Database
 from screening.models import District
 from screening.settings import Settings
@@ -123,8 +138,25 @@ def erase_files(database: Database, district_id: uuid.UUID, now: dt.datetime, se
     return ()
 
 
+def erase_due(database: Database, district_id: uuid.UUID, now: dt.datetime, settings: Settings) -> Sequence[str]:
+    erasure.erase_due(database, district_id, now, settings.ledgers / erasure.FOLDER)
+    return ()
+
+
 def seal_audit(database: Database, district_id: uuid.UUID, now: dt.datetime, settings: Settings) -> Sequence[str]:
     audit_chain.seal(database, district_id)
+    return ()
+
+
+def dump_nightly(database: Database, district_id: uuid.UUID, now: dt.datetime, settings: Settings) -> Sequence[str]:
+    """One dump a night of the whole embedded database: of one's own server others make backups, as its owner."""
+    is_night = now.astimezone(settings.timezone).hour >= DUMP_HOUR
+    if district_id != audit.NOWHERE or settings.backup_target is None or not settings.is_embedded or not is_night:
+        return ()
+    public_key = backup.read_public_key(settings.backup_key_file)
+    with embedded.start(settings.home) as server:
+        on = now.astimezone(settings.timezone).date()
+        backup.dump_nightly(server.owner_url, settings.backup_target, public_key, on)
     return ()
 
 
@@ -141,6 +173,8 @@ def forget_sign_ins(database: Database, district_id: uuid.UUID, now: dt.datetime
     return ()
 
 
+DUMP_HOUR = 2
+"""From this hour on the night's dump is made; a worker that was down makes it when it is back."""
 _SECOND, _MINUTE = dt.timedelta(seconds=1), dt.timedelta(minutes=1)
 
 JOBS: tuple[Job, ...] = (
@@ -156,9 +190,11 @@ JOBS: tuple[Job, ...] = (
     Job("deliveries", 2 * _SECOND, deliver),
     Job("coverage", 10 * _MINUTE, count_coverage),
     Job("erasure", 60 * _MINUTE, erase_files),
+    Job("erasures", 15 * _MINUTE, erase_due),
     Job("sign_ins", 60 * _MINUTE, forget_sign_ins),
     Job("sealing", 5 * _SECOND, seal_audit, is_for_nowhere=True),
     Job("heads", 5 * _SECOND, write_heads, is_for_nowhere=True),
+    Job("dump", 30 * _MINUTE, dump_nightly, is_for_nowhere=True),
 )
 """In the order in which `worker --once` runs them: what comes in first, what goes out of it after."""
 

@@ -9,19 +9,24 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
 
+import psycopg
 import uvicorn
 from fastapi import FastAPI
 from sqlalchemy.engine import make_url
 
 from api import logs, worker
 from api.app import create_app
-from screening import embedded, migration
+from screening import backup, embedded, migration
 from screening.db import Database
+from screening.errors import Refused
 from screening.settings import Settings, UnsafeSettings
 
+INCOMING = "screening_incoming"
+"""The name of a database that is being restored, until it takes its place."""
 GRACE_SECONDS = 20
 """How long requests and a load in its last step may take to end after a stop was asked for."""
 _HELD: list[embedded.Server] = []
@@ -58,6 +63,44 @@ def migrate(settings: Settings) -> list[str]:
         raise UnsafeSettings(["DATABASE_OWNER_URL: is needed to migrate; the app's role owns nothing"])
     app_role = make_url(settings.database_url or "").username or embedded.APP
     return migration.migrate(settings.database_owner_url, app_role)
+
+
+def owner_url(settings: Settings) -> str:
+    """The owner's connection, for what only an owner may do. Raises UnsafeSettings when there is none."""
+    if settings.is_embedded:
+        server = embedded.start(settings.made_home())
+        _HELD.append(server)
+        return server.owner_url
+    if settings.database_owner_url is None:
+        raise UnsafeSettings(["DATABASE_OWNER_URL: is needed for this; the app's role owns nothing"])
+    return settings.database_owner_url
+
+
+def restore(settings: Settings, path: Path, private_key: bytes, *, is_replacing: bool) -> backup.Restored:
+    """Restores into the database of one's own, which must be empty; embedded, beside the one there, whose place it
+    takes when it is whole. Raises Refused when there is one and it was not said to replace it."""
+    common = {"master_key": settings.master_key(), "private_key": private_key, "ledgers": settings.ledgers}
+    owner = owner_url(settings)
+    if not settings.is_embedded:
+        app_role = make_url(settings.database_url or "").username or embedded.APP
+        return backup.restore(path, owner_url=owner, app_url=settings.database_url or "", app_role=app_role, **common)  # type: ignore[arg-type]
+    server = _HELD[-1]
+    with psycopg.connect(owner) as connection:
+        row = connection.execute("select to_regclass('public.districts') is not null").fetchone()
+    if row is not None and row[0] and not is_replacing:
+        raise Refused("There is a database here already; say --replace if the backup is to take its place.")
+    server.drop_database(INCOMING)
+    server.create_database(INCOMING)
+    found = backup.restore(
+        path,
+        owner_url=server.url(database=INCOMING, role="owner"),
+        app_url=server.url(database=INCOMING, role="app"),
+        app_role=embedded.APP,
+        **common,  # type: ignore[arg-type]
+    )
+    if found.is_whole:
+        server.replace_database(embedded.DATABASE, INCOMING)
+    return found
 
 
 def from_environment() -> FastAPI:

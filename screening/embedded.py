@@ -129,6 +129,11 @@ def temporary(settings: Mapping[str, str] | None = None) -> Iterator["Server"]:
         shutil.rmtree(folder)
 
 
+def programs() -> Path:
+    """The folder with PostgreSQL's own programs (pg_dump, pg_restore) as the wheel ships them."""
+    return _installed() / "bin"
+
+
 class Server:
     """One process's hold on the server of a home; made by `start`."""
 
@@ -184,6 +189,14 @@ class Server:
         """Removes a database if it is there, ending whatever is connected to it."""
         with psycopg.connect(self.superuser_url, autocommit=True) as connection:
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+
+    def replace_database(self, name: str, by: str) -> None:
+        """Removes a database, ending whatever is connected to it, and gives its name to another."""
+        self.drop_database(name)
+        with psycopg.connect(self.superuser_url, autocommit=True) as connection:
+            connection.execute(
+                sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(by), sql.Identifier(name))
+            )
 
     def is_alive(self) -> bool:
         """Whether the server answers a real connection just now."""

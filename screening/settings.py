@@ -302,6 +302,9 @@ class _Reading:
                 self._say("SCREENING_HOME", "production on the embedded server needs a home that is chosen")
             if settings.backup_target is None:
                 self._say("SCREENING_BACKUP_TARGET", "production on the embedded server needs a backup target")
+            elif self.serving and not settings.backup_key_file.exists():
+                words = f"{settings.backup_key_file} is not there; screening keys backup makes the pair"
+                self._say("SCREENING_BACKUP_KEY_FILE", words)
         self._production_database(settings)
 
     def _production_database(self, settings: Settings) -> None:

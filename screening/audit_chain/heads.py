@@ -72,6 +72,24 @@ def in_database(session: Session, district_id: uuid.UUID, *, above: int = 0) -> 
     return [Head(district_id, row.sequence, bytes(row.hash), row.sealed_at, bytes(row.signature)) for row in rows]
 
 
+def set_aside(file: Path, above: int, mark: str) -> int:
+    """After a restore: keeps the file as it was beside it, and of it only what the chain still has; answers how many
+    heads stand beyond that. What was lost with them stays told in the copy."""
+    if not file.exists():
+        return 0
+    with _appending(file) as held:
+        held.seek(0)
+        lines_of_file = held.read().splitlines(keepends=True)
+        kept = [line for line in lines_of_file if _from_line(line, file.name).sequence <= above]
+        if len(kept) < len(lines_of_file):
+            copy = file.with_name(f"{file.name}.{mark}")
+            copy.write_bytes(b"".join(lines_of_file))
+            copy.chmod(0o400)
+            held.truncate(0)
+            held.write(b"".join(kept))
+    return len(lines_of_file) - len(kept)
+
+
 def in_files(path: Path) -> dict[uuid.UUID, list[Head]]:
     """The heads in a file or in every file of a folder, by district. Raises HeadsMissing for what cannot be read."""
     files = sorted(path.rglob("*.jsonl")) if path.is_dir() else [path]
