@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from alerts import delivery, probes, routing, timetable
-from screening import access, audit, db, rounds, staff
+from screening import access, audit, calendars, db, rounds, staff
 from screening.db import Database
 from screening.errors import NotFound
 from screening.models import District, Heartbeat
@@ -164,6 +164,10 @@ def _of_district(session: Session, district: District, now: dt.datetime) -> Iter
     for school in routing.schools_unheard(session, now=now):
         detail = f"Nobody would hear of an alert of school {school}."
         yield Finding("rota_empty", district.code, detail, district.id)
+    for end in calendars.ending(session, now.date()):
+        yield Finding(
+            "calendar_ends", district.code, f"The {end}; from then on every weekday has school.", district.id, True
+        )
     for gap in rounds.unguarded(session, now, ahead=GAP_AHEAD):
         yield Finding(
             "rota_gap", district.code, f"Nobody is on duty while forms are answered at home: {gap}.", district.id

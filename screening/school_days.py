@@ -1,4 +1,4 @@
-"""School days, pure: Monday to Friday with a district's exceptions, in the local time of its schools."""
+"""School days, pure: Monday to Friday within terms, with a district's exceptions, in the local time of its schools."""
 
 import datetime as dt
 from collections.abc import Mapping
@@ -13,15 +13,19 @@ class Calendar:
 
     `exceptions` says of a date whether it is a school day against the rule of Monday to Friday: a holiday (False)
     or a weekend day that is taught (True). A date that nobody entered follows the rule, so that a calendar which
-    ends too soon makes clocks run, never stop. Nothing here raises.
+    ends too soon makes clocks run, never stop; and so before the first and after the last of the `terms`, first and
+    last day each in order. Between two of them there is no school, whatever else is said of a day. Nothing here raises.
     """
 
     exceptions: Mapping[dt.date, bool] = field(default_factory=dict)
     timezone: dt.tzinfo = dt.UTC
     opens: dt.time = dt.time(8)
     closes: dt.time = dt.time(17)
+    terms: tuple[tuple[dt.date, dt.date], ...] = ()
 
     def is_school_day(self, on: dt.date) -> bool:
+        if self._is_between_terms(on):
+            return False
         return self.exceptions.get(on, on.weekday() < 5)
 
     def is_school_hours(self, at: dt.datetime) -> bool:
@@ -48,6 +52,10 @@ class Calendar:
         for _ in range(n):
             on = self._next_school_day(on)
         return _utc(dt.datetime.combine(on, local.time(), self.timezone))
+
+    def _is_between_terms(self, on: dt.date) -> bool:
+        is_known = bool(self.terms) and self.terms[0][0] <= on <= self.terms[-1][1]
+        return is_known and not any(first <= on <= last for first, last in self.terms)
 
     def _next_school_day(self, on: dt.date) -> dt.date:
         days_left = min(_LONGEST_BREAK, (dt.date.max - on).days)

@@ -2,10 +2,12 @@
 
 from api.deps import Door
 from api.v1 import (
+    access_requests,
     accounts,
     alerts,
     assignments,
     audit,
+    calendars,
     cases,
     codes,
     consents,
@@ -56,6 +58,8 @@ def doors() -> list[Door]:
         tokens.door,
         codes.door,
         audit.door,
+        access_requests.door,
         duty.door,
+        calendars.door,
         webhooks.door,
     ]
