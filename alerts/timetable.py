@@ -13,7 +13,18 @@ from polars.exceptions import PanicException
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from alerts import delivery, digests, escalation, follow_ups, following, probes, raising, routing
+from alerts import (
+    delivery,
+    digests,
+    escalation,
+    follow_ups,
+    following,
+    models_at_work,
+    probes,
+    raising,
+    routine_chats,
+    routing,
+)
 from screening import (
     access,
     audit,
@@ -32,6 +43,7 @@ from screening import (
 )
 from screening.db import Database
 from screening.models import District
+from screening.risk_model import speaking
 from screening.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -80,6 +92,36 @@ def follow_students(database: Database, district_id: uuid.UUID, now: dt.datetime
     with _unit(database, district_id) as session:
         following.follow(session, None, access.system(district_id), now)
     return ()
+
+
+def ask_models(database: Database, district_id: uuid.UUID, now: dt.datetime, settings: Settings) -> Sequence[str]:
+    """After the rules have committed; a model that fails leaves a word here, and every tier as it was."""
+    for _ in range(_ASKED_AT_MOST):
+        with _unit(database, district_id) as session:
+            said = speaking.speak(session, now=now)
+            for revisions in said.raised:
+                policy = rounds.rules_of(session, revisions.round_id).policy
+                raising.weigh(session, revisions, now=now, policy=policy)
+        if said.problems or not said.asked:
+            return said.problems
+    return ()
+
+
+def check_models(database: Database, district_id: uuid.UUID, now: dt.datetime, settings: Settings) -> Sequence[str]:
+    with _unit(database, district_id) as session:
+        return models_at_work.check_due(session, now=now)
+
+
+def draw_routine_chats(
+    database: Database, district_id: uuid.UUID, now: dt.datetime, settings: Settings
+) -> Sequence[str]:
+    with _unit(database, district_id) as session:
+        routine_chats.draw_due(session, now=now)
+    return ()
+
+
+_ASKED_AT_MOST = 50
+"""Batches in one go; other jobs wait for the same thread."""
 
 
 def open_and_close_rounds(
@@ -182,6 +224,9 @@ JOBS: tuple[Job, ...] = (
     Job("rounds", _MINUTE, open_and_close_rounds),
     Job("uploads", 2 * _SECOND, load_uploads),
     Job("weighing", _MINUTE, weigh_results),
+    Job("models", 30 * _SECOND, ask_models),
+    Job("routine_chats", 60 * _MINUTE, draw_routine_chats),
+    Job("model_checks", 6 * 60 * _MINUTE, check_models),
     Job("following", _MINUTE, follow_students),
     Job("follow_ups", _MINUTE, let_follow_ups_fall_due),
     Job("escalation", 15 * _SECOND, escalate),

@@ -859,8 +859,8 @@ class RiskModel(Row):
     name: Mapped[str]
     state: Mapped[str] = mapped_column(server_default="shadow")
     features_version: Mapped[int] = mapped_column(SmallInteger)
-    body: Mapped[bytes]
-    baseline_body: Mapped[bytes]
+    body: Mapped[bytes] = mapped_column(deferred=True)
+    baseline_body: Mapped[bytes] = mapped_column(deferred=True)
     digest: Mapped[str]
     """SHA-256 of both bodies, one after the other."""
     libraries: Mapped[dict[str, Any]]
