@@ -60,6 +60,52 @@ def escalate(session: Session, *, now: dt.datetime, limit: int = BATCH) -> int:
     return _climb(session, steps[:limit], now)
 
 
+@dataclass(frozen=True)
+class DueRung:
+    """A rung of one alert's ladder: who hears, when, and when they were told."""
+
+    number: int
+    role: str
+    due_at: dt.datetime
+    climbed_at: dt.datetime | None
+
+
+@dataclass(frozen=True)
+class Due:
+    """The clocks of one alert as they run now."""
+
+    answer_by: dt.datetime
+    see_by: dt.datetime
+    is_answered: bool
+    rungs: tuple[DueRung, ...]
+
+
+def due(session: Session, alert_id: uuid.UUID) -> Due | None:
+    """The clocks of an alert, and its ladder as it was or will be climbed; None for no such alert."""
+    district_id = access.scope_of(session).district_id
+    alert = session.execute(_ONE, {"district": district_id, "id": alert_id}).one_or_none()
+    if alert is None:
+        return None
+    policy = routing.policies(session, [alert.round_id])[alert.round_id]
+    schools = calendars.of_schools(session, [alert.school_id] if alert.school_id else [])
+    calendar = schools.get(alert.school_id) or schools[None]
+    climbed = session.execute(_TOLD, {"district": district_id, "id": alert_id, "clock": alert.answer_by})
+    told: dict[int, dt.datetime] = {row.rung: row.at for row in climbed}
+    ladder = clocks.rungs(policy, alert.tier, alert.has_self_harm, alert.raised_at, alert.answer_by, calendar)
+    rungs = tuple(DueRung(number, role, at, told.get(number)) for number, role, at in ladder)
+    return Due(alert.answer_by, alert.see_by, alert.state != "new" or alert.closed_at is not None, rungs)
+
+
+_ONE = text(
+    "select school_id, round_id, tier, has_self_harm, raised_at, answer_by, see_by, state, closed_at from alerts"
+    " where district_id = :district and id = :id"
+)
+_TOLD = text(
+    "select rung, at from escalations where district_id = :district and subject = 'alert' and subject_id = :id"
+    " and clock_at = :clock"
+)
+
+
 # -- what is due --------------------------------------------------------------------------------------
 
 _WAITING = text(

@@ -397,6 +397,32 @@ def check_policy(file: InputFile) -> int:
     return NO if problems else 0
 
 
+@rules.command("simulate")
+@in_words
+def simulate_policy(file: InputFile, round_name: RoundName, district: DistrictCode = None) -> int:
+    """What a round's alerts would be under this policy, by school; exit 1 if a red would be lost."""
+    from screening import policy, simulating
+
+    try:
+        draft = policy.parse(file.read_bytes(), file.name)
+    except policy.PolicyError as error:
+        wrong("\n".join(map(str, error.problems)))
+    with _database() as database:
+        scope, _ = _district(database, district)
+        with database.unit(scope) as session:
+            found = simulating.simulate(session, _round(session, round_name).id, draft)
+    say_problems(list(found.problems))
+    if any(problem.code == "unknown_name" for problem in found.problems):
+        return NO
+    names = ("students", "alerts", "alerts_then", "new", "lost", "raised", "lowered", "reds", "reds_then", "reds_lost")
+    table = Table("school", *names, title=f"{draft.code} {draft.version}")
+    for shift in found.shifts:
+        table.add_row(shift.school, *(str(getattr(shift, name)) for name in names))
+    Console().print(table)
+    tell(f"{found.reds_lost} reds would be lost.")
+    return NO if found.reds_lost or found.problems else 0
+
+
 # -- school days ----------------------------------------------------------------------------------------
 
 CalendarName = Annotated[str, typer.Option("--calendar", help="The calendar's name; the district's own, else.")]
@@ -761,6 +787,68 @@ def coverage(
         for line in lines[1:]:
             table.add_row(*line)
         Console().print(table)
+    return 0
+
+
+@app.command("yield")
+@in_words
+def alert_yield(
+    round_name: RoundName,
+    by: Annotated[Literal["rule", "instrument", "school"], typer.Option(help="What alerts are grouped by.")] = "rule",
+    district: DistrictCode = None,
+) -> int:
+    """Of a round's alerts that a person looked into, how many were confirmed; few are not told apart."""
+    from alerts import yields
+    from screening import rounds
+
+    with _database() as database:
+        scope, _ = _district(database, district)
+        with database.unit(scope) as session:
+            round_id = _round(session, round_name).id
+            k = rounds.rules_of(session, round_id).policy.disclosure_k
+            found = yields.shielded(yields.of_round(session, round_id, by), k)
+    table = Table(by, "alerts", "looked into (n)", "confirmed", "share", "95%")
+    for each in found:
+        few = f"<{k}" if each.is_hidden and each.raised is None else "-"
+        rate = each.rate
+        table.add_row(
+            each.group,
+            few if each.raised is None else str(each.raised),
+            few if each.settled is None else str(each.settled),
+            "-" if each.confirmed is None else str(each.confirmed),
+            "-" if rate is None else f"{rate.value:.0%}",
+            "-" if rate is None else f"{rate.low:.0%} to {rate.high:.0%}",
+        )
+    Console().print(table)
+    return 0
+
+
+sla = typer.Typer(no_args_is_help=True, help="Clocks.")
+app.add_typer(sla, name="sla")
+
+
+@sla.command("due")
+@in_words
+def show_due(alert: Annotated[uuid.UUID, typer.Option(help="The alert's id.")], district: DistrictCode = None) -> int:
+    """By when an alert is to be answered and the student seen, and who hears when if nobody answers."""
+    from alerts import escalation
+
+    with _database() as database:
+        for scope, _ in _districts(database, district):
+            with database.unit(scope) as session:
+                found = escalation.due(session, alert)
+            if found is not None:
+                break
+        else:
+            raise NotFound("There is no such alert.")
+    zone = database.timezone
+    tell(f"answer by {found.answer_by.astimezone(zone):%Y-%m-%d %H:%M}")
+    tell(f"see by    {found.see_by.astimezone(zone):%Y-%m-%d %H:%M}")
+    for rung in found.rungs:
+        told = "waits" if rung.climbed_at is None else f"told {rung.climbed_at.astimezone(zone):%Y-%m-%d %H:%M:%S}"
+        tell(f"rung {rung.number}    {rung.due_at.astimezone(zone):%Y-%m-%d %H:%M}  {rung.role}: {told}")
+    if found.is_answered:
+        tell("It is answered: nobody else is told.")
     return 0
 
 
