@@ -42,6 +42,7 @@ _RESOURCES = {
     "check_in": "/v1/check-ins/{id}",
     "digest": "/v1/alerts",
     "fault": "/health/loop",
+    "access_request": "/v1/access-requests/{id}",
 }
 
 

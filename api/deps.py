@@ -20,7 +20,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from starlette.types import Receive, Scope, Send
 
-from api import auth, bodies, idempotency
+from api import auth, bodies, idempotency, kinds
 from api.answering import ActorDep as ActorDep
 from api.answering import DatabaseDep as DatabaseDep
 from api.answering import NowDep as NowDep
@@ -156,7 +156,8 @@ class Door(APIRouter):
         allowed = frozenset(roles)
         if not allowed or not (allowed == PUBLIC or allowed <= access.ROLES):
             raise ValueError(f"{method} {path} must state its roles, of those there are")
-        extra = {"x-roles": sorted(allowed), **more.pop("openapi_extra", {})}
+        shows = kinds.SHOWS.get((method, self.prefix + path))
+        extra = {"x-roles": sorted(allowed), "x-shows": shows, **more.pop("openapi_extra", {})}
         if allowed != PUBLIC:
             extra |= {"security": [{"bearer": []}, {"session": []}]}
         documented = _documented(method, allowed, is_streamed, is_conditional, is_guarded)
@@ -197,7 +198,7 @@ class Door(APIRouter):
 
 _STATUS_WORDS = {
     401: "Nobody: no session or token, one that is over, or a secret that is not right.",
-    403: "None of the caller's roles opens this, or it came from a page that is not ours.",
+    403: "None of the caller's roles opens this, it asks for a need to know, or it came from a page that is not ours.",
     404: "Absent, or not for this caller: the two look alike.",
     408: "The body did not come in time.",
     409: "It cannot be done in the present state, or somebody else was faster.",

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 
 from api import logs
 from screening.errors import (
+    AccessNeeded,
     Conflict,
     HouseError,
     InvalidUpload,
@@ -38,9 +39,11 @@ WRONG_INPUT = frozenset(
         "in_the_past",
         "no_contact",
         "note_missing",
+        "reason_missing",
         "school_missing",
         "school_not_wanted",
         "tier_lowered",
+        "too_long",
         "unknown_contact",
         "unknown_mode",
         "unknown_outcome",
@@ -99,6 +102,7 @@ STATUSES: Sequence[tuple[type[HouseError], int]] = (
     (Unauthenticated, 401),
     (NotSignedIn, 401),
     (Forbidden, 403),
+    (AccessNeeded, 403),
     (NotFound, 404),
     (TooSlow, 408),
     (PreconditionFailed, 412),

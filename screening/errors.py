@@ -38,6 +38,12 @@ class NotFound(HouseError):
     code = "not_found"
 
 
+class AccessNeeded(HouseError):
+    """It is there and of one's own school, but for those who have to do with it."""
+
+    code = "access_needed"
+
+
 class Refused(HouseError):
     """The rules of the house do not allow it now (closed round, missing second person ...)."""
 

@@ -72,34 +72,49 @@ _FORMS = text(
 )
 
 
-def of_student(session: Session, student_id: uuid.UUID, *, by: access.Actor) -> list[RoundOfStudent]:
-    """Every round in which the student has a place, earliest first; the reading is kept account of.
+def of_student(
+    session: Session, student_id: uuid.UUID, *, by: access.Actor, because: str = "role"
+) -> list[RoundOfStudent]:
+    """Every round in which the student has a place, earliest first; the reading and its ground are kept account of.
 
     Raises NotFound for a student out of scope.
     """
     _must_be_here(session, student_id)
     found = _read(session, student_id, None)
-    audit.record(session, by, "result.read", "student", student_id, rounds=len(found))
+    audit.record(session, by, "result.read", "student", student_id, rounds=len(found), because=because)
     return found
 
 
-def of_round(session: Session, student_id: uuid.UUID, round_id: uuid.UUID, *, by: access.Actor) -> RoundOfStudent:
+def of_round(
+    session: Session, student_id: uuid.UUID, round_id: uuid.UUID, *, by: access.Actor, because: str = "role"
+) -> RoundOfStudent:
     """One student's round. Raises NotFound when the student has no place in it, or is out of scope."""
     found = _read(session, student_id, round_id)
     if not found:
         raise NotFound("There is no such result.")
-    audit.record(session, by, "result.read", "student", student_id, round=str(round_id))
+    audit.record(session, by, "result.read", "student", student_id, round=str(round_id), because=because)
     return found[0]
 
 
+def safety_items(session: Session, round_id: uuid.UUID, instrument: str) -> frozenset[str]:
+    """The items of an instrument, as that round asks it, whose answers matter alone."""
+    return frozenset(each.item for each in rounds.rules_of(session, round_id).instruments[instrument].critical_items)
+
+
 def explained(
-    session: Session, student_id: uuid.UUID, round_id: uuid.UUID, *, locale: str, by: access.Actor
+    session: Session,
+    student_id: uuid.UUID,
+    round_id: uuid.UUID,
+    *,
+    locale: str,
+    by: access.Actor,
+    because: str = "role",
 ) -> tuple[StandingResult, list[tuple[str, int, str]]]:
     """The standing result, and why: (rule, tier, words) of each reason; the highest of their tiers is the result's.
 
     Raises NotFound when there is no result.
     """
-    found = of_round(session, student_id, round_id, by=by)
+    found = of_round(session, student_id, round_id, by=by, because=because)
     if found.result is None:
         raise NotFound("There is no such result.")
     policy = rounds.rules_of(session, round_id).policy

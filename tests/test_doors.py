@@ -1,9 +1,11 @@
 """Every route for every role: who is let in, who is not, and that what is not one's own looks like nothing."""
 
 import datetime as dt
+import random
 import uuid
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import pytest
@@ -12,12 +14,15 @@ from fastapi.testclient import TestClient
 
 from api.app import add, check
 from api.deps import PUBLIC, Door, DoorRoute, SessionDep
-from screening import access, sessions
+from api.kinds import SHOWS
+from screening import access, approvals, db, role_matrix, sessions
 from screening.access import ROLES
 from screening.db import Database
-from screening.models import Account
+from screening.models import Account, Base
+from screening.staff import DISTRICT_ROLES
 from tests.cast import Cast, assemble
 from tests.doors import NOBODY, Caller, answers_csv, app_on, caller, round_body, somebody, token_for, work
+from tests.factories import make_staff
 
 ANYBODY = frozenset({"*"})
 EVERYBODY = frozenset(ROLES)
@@ -62,6 +67,12 @@ EXPECTED: dict[tuple[str, str], frozenset[str]] = {
     ("GET", "/fhir/Questionnaire/{code}"): STAFF,
     ("GET", "/v1/policies"): KNOW_RULES,
     ("GET", "/v1/policies/{code}"): KNOW_RULES,
+    ("GET", "/v1/models"): KNOW_RULES - {"school_admin"},
+    ("GET", "/v1/models/{name}"): KNOW_RULES - {"school_admin"},
+    ("POST", "/v1/models/{name}/promotion"): ADMIN | {"privacy_officer"},
+    ("POST", "/v1/models/{name}/retirement"): ADMIN | {"privacy_officer", "duty_officer"},
+    ("GET", "/v1/routine-chats"): CARE,
+    ("POST", "/v1/routine-chats/{chat_id}/outcome"): CARE,
     ("POST", "/v1/rounds"): ADMIN,
     ("GET", "/v1/rounds"): SEE_ROUNDS,
     ("GET", "/v1/rounds/{round_id}"): SEE_ROUNDS,
@@ -146,6 +157,16 @@ EXPECTED: dict[tuple[str, str], frozenset[str]] = {
     ("GET", "/v1/webhooks"): LOOK | ADMIN,
     ("DELETE", "/v1/webhooks"): LOOK | ADMIN,
     ("GET", "/v1/audit"): frozenset({"auditor", "privacy_officer"}),
+    ("GET", "/v1/access-requests"): LOOK | {"privacy_officer"},
+    ("GET", "/v1/access-requests/figures"): frozenset({"lead", "privacy_officer", "auditor", "district_admin"}),
+    ("POST", "/v1/access-requests"): CARE,
+    ("POST", "/v1/access-requests/assignments"): frozenset({"lead", "privacy_officer"}),
+    ("POST", "/v1/access-requests/break-glass"): frozenset({"lead", "principal", "duty_officer"}),
+    ("GET", "/v1/access-requests/{request_id}"): LOOK | {"privacy_officer"},
+    ("GET", "/v1/access-requests/{request_id}/emergency"): frozenset({"lead", "principal", "duty_officer"}),
+    ("POST", "/v1/access-requests/{request_id}/decision"): frozenset({"lead", "privacy_officer"}),
+    ("POST", "/v1/access-requests/{request_id}/end"): LOOK | {"privacy_officer"},
+    ("POST", "/v1/access-requests/{request_id}/review"): frozenset({"privacy_officer"}),
 }
 """The signed matrix. A route that is not in it fails."""
 
@@ -182,6 +203,22 @@ def address_of(path: str) -> str:
 
 def test_every_route_has_an_expected_answer_for_every_role(app: FastAPI) -> None:
     assert {(method, route.path): route.roles for method, route in routes(app)} == EXPECTED
+
+
+def test_every_route_says_which_kind_of_data_it_shows_and_opens_to_no_role_that_the_matrix_shuts_out() -> None:
+    closed = {key for key, roles in EXPECTED.items() if roles != ANYBODY}
+    assert closed - SHOWS.keys() == set(), "say in api/kinds.py what these show"
+    assert SHOWS.keys() - EXPECTED.keys() == set()
+    may = {key: role_matrix.openers(SHOWS[key], changes=key[0] != "GET") for key in closed}
+    assert {key: sorted(EXPECTED[key] - may[key]) for key in closed if EXPECTED[key] - may[key]} == {}
+
+
+def test_the_matrix_names_roles_that_there_are_and_hides_from_all_who_are_not_in_it() -> None:
+    for table in (*role_matrix.READS.values(), *role_matrix.CHANGES.values()):
+        assert set(table) <= ROLES
+    assert role_matrix.READS.keys() == role_matrix.KINDS
+    for role in ROLES - CARE:
+        assert role_matrix.hidden(role) >= role_matrix.FIELDS["answers"] | role_matrix.FIELDS["tiers"], role
 
 
 @pytest.mark.parametrize("role", sorted(ROLES))
@@ -276,8 +313,17 @@ class Things:
     follow_up: uuid.UUID
     transfer: uuid.UUID
     duty: uuid.UUID
+    chat: uuid.UUID
     session: uuid.UUID
     token: uuid.UUID
+    request: uuid.UUID
+    staff: uuid.UUID | None
+
+    def at(self, path: str, school_id: uuid.UUID) -> str:
+        """The route's address with the ids of these things."""
+        for thing in fields(self):
+            path = path.replace("{" + thing.name + "_id}", str(getattr(self, thing.name)))
+        return address_of(path.replace("{school_id}", str(school_id)))
 
 
 def made_things(cast: Cast, client: TestClient) -> Things:
@@ -312,9 +358,24 @@ def made_things(cast: Cast, client: TestClient) -> Things:
         follow_up=case["follow_ups"][0]["id"],
         transfer=transfer["id"],
         duty=_shift_of(cast, secretary),
+        chat=_chat_of(cast, uuid.UUID(round_id)),
         session=_session_of(cast, cast.an),
         token=an.get("/v1/tokens").json()["tokens"][0]["id"],
+        request=an.post("/v1/access-requests", json=ask_for(cast.students.undecided_11.id)).json()["id"],
+        staff=somebody(cast, "counselor").staff_id,
     )
+
+
+def _chat_of(cast: Cast, round_id: uuid.UUID) -> uuid.UUID:
+    """A routine chat that was drawn for somebody of school A."""
+    with cast.database.unit(cast.scope) as session:
+        student = cast.students.own_grant_15
+        chat = RoutineChat(
+            district_id=cast.district.id, id=uuid.uuid4(), round_id=round_id, student_id=student.id,
+            school_id=student.school_id, seed=1, probability=0.01, state="offered", drawn_at=db.now(session),
+        )  # fmt: skip
+        session.add(chat)
+        return chat.id
 
 
 def _shift_of(cast: Cast, secretary: Caller) -> uuid.UUID:
@@ -332,7 +393,14 @@ def _session_of(cast: Cast, actor: access.Actor) -> uuid.UUID:
         return sessions.begin(session, account.id, account.generation)[0]
 
 
+def ask_for(student_id: uuid.UUID) -> dict[str, Any]:
+    return {"student_id": str(student_id), "reason": "His mother called me.", "hours": 2}
+
+
 BODIES: dict[str, Any] = {
+    "/v1/access-requests/{request_id}/decision": {"is_granted": True},
+    "/v1/access-requests/{request_id}/review": {"is_justified": True, "words": "The aunt was reached."},
+    "/v1/accounts/{staff_id}/roles": {"role": "district_analyst"},
     "/v1/rosters/{roster_id}/commit": {},
     "/v1/assignments/{assignment_id}/answers": {"answers": {"phq9_9": 3}},
     "/v1/assignments/{assignment_id}/submit": {"answers": {"phq9_9": 3}},
@@ -360,6 +428,7 @@ BODIES: dict[str, Any] = {
         "review_on": "2026-12-24",
     },
     "/v1/transfers/{transfer_id}/refusal": {"reason": "not_here", "words": "She never came."},
+    "/v1/routine-chats/{chat_id}/outcome": {"outcome": "declined"},
     "/v1/follow-ups/{follow_up_id}/done": {"words": "We talked."},
     "/v1/follow-ups/{follow_up_id}/missed": {"reason": "not_reached"},
 }
@@ -393,24 +462,7 @@ def test_what_is_another_schools_or_districts_looks_like_what_is_not_there(
                 if not actor.has(*roles) or is_shared:
                     continue
                 body = BODIES.get(path, {"student_id": str(own.student)} if path.endswith("/student") else None)
-                ids = {
-                    "{roster_id}": own.roster,
-                    "{student_id}": own.student,
-                    "{round_id}": own.round,
-                    "{upload_id}": own.upload,
-                    "{assignment_id}": own.assignment,
-                    "{alert_id}": own.alert,
-                    "{case_id}": own.case,
-                    "{follow_up_id}": own.follow_up,
-                    "{transfer_id}": own.transfer,
-                    "{school_id}": cast.school_a.id,
-                    "{duty_id}": own.duty,
-                    "{session_id}": own.session,
-                    "{token_id}": own.token,
-                }
-                foreign, absent = path, path
-                for name, thing in ids.items():
-                    foreign, absent = foreign.replace(name, str(thing)), absent.replace(name, str(NOBODY))
+                foreign, absent = own.at(path, cast.school_a.id), address_of(path)
                 first = stranger.ask(method, foreign, json=body)
                 second = stranger.ask(method, absent, json=body)
                 assert first.status_code == second.status_code == 404, (kind, method, path, first.text, second.text)
@@ -501,3 +553,183 @@ def test_a_token_that_has_run_out_is_nobody(cast: Cast, client: TestClient) -> N
         old = staff.issue_token(session, cast.an.account_id, 60, by=cast.an, now=yesterday)
     assert Caller(client, old).get("/v1/alerts").status_code == 401
     assert Caller(client, token_for(cast.database, cast.an)).get("/v1/alerts").status_code == 200
+
+
+# -- every cell -----------------------------------------------------------------------------------------
+
+PLACES = ("own", "same school, not assigned", "other school", "other district")
+SEED = 20260901
+
+
+@dataclass(frozen=True)
+class Comer:
+    """Somebody in one role, and where that is from the things' point of view."""
+
+    role: str
+    place: str
+    caller: Caller
+
+
+def comers(cast: Cast, elsewhere: Cast, client: TestClient) -> list[Comer]:
+    """Everybody of each role in each place where it can be held, and nobody."""
+    found = [Comer("anonymous", place, Caller(client)) for place in PLACES]
+    own = {"counselor": cast.an, "lead": cast.lead}
+    for role in sorted(ROLES):
+        at = {"own": own.get(role) or _holder(cast, role, cast.school_a.id)}
+        at["other district"] = _holder(elsewhere, role, elsewhere.school_a.id)
+        if not _is_of_district(role):
+            at["same school, not assigned"] = _holder(cast, role, cast.school_a.id)
+            at["other school"] = _holder(cast, role, cast.school_b.id)
+        found += [Comer(role, place, caller(client, cast.database, who)) for place, who in at.items()]
+    return found
+
+
+def _is_of_district(role: str) -> bool:
+    return role in DISTRICT_ROLES | {"referral_partner", "guardian", "student"}
+
+
+def _holder(cast: Cast, role: str, school_id: uuid.UUID) -> access.Actor:
+    with cast.database.unit(cast.scope) as session:
+        return make_staff(session, (role, None if _is_of_district(role) else school_id))[1]
+
+
+@dataclass(frozen=True)
+class House:
+    """One of everything in school A of one district, and all who might come for it."""
+
+    cast: Cast
+    things: Things
+    comers: list[Comer]
+
+    @property
+    def secrets(self) -> list[str]:
+        """What nobody of another school or district may find in any answer."""
+        named = ("student", "upload", "roster", "assignment", "alert", "case", "follow_up", "transfer", "request")
+        return [str(getattr(self.things, name)) for name in named] + [NOTE]
+
+    def body(self, path: str) -> Any:
+        return BODIES.get(path, {"student_id": str(self.things.student)} if path.endswith("/student") else None)
+
+    def fault(self, comer: Comer, method: str, path: str) -> str | None:
+        """What is wrong with the answer in this cell; None when it is as the matrix says."""
+        address = self.things.at(path, self.cast.school_a.id)
+        came = comer.caller.ask(method, address, json=self.body(path))
+        if comer.role == "anonymous":
+            return None if came.status_code == 401 else f"{came.status_code}"
+        if comer.role not in EXPECTED[method, path]:
+            is_right = (came.status_code, came.json().get("code")) == (403, "forbidden")
+            return None if is_right else f"{came.status_code} {came.text[:200]}"
+        if comer.place == "own":
+            return None if came.status_code in LET_IN else f"{came.status_code} {came.text[:200]}"
+        if comer.place == "same school, not assigned":
+            return self._of_same_school(comer, method, path, came)
+        return self._of_elsewhere(comer, method, path, came)
+
+    def _of_same_school(self, comer: Comer, method: str, path: str, came: Any) -> str | None:
+        if NOTE in came.text and comer.role == "counselor":
+            return "another's words"
+        if method == "GET" and role_matrix.reach(SHOWS[method, path], comer.role) == "assigned":
+            is_right = (came.status_code, came.json().get("code")) == (403, "access_needed")
+            return None if is_right else f"{came.status_code} not asked for a need to know"
+        return None if came.status_code in LET_IN else f"{came.status_code} {came.text[:200]}"
+
+    def _of_elsewhere(self, comer: Comer, method: str, path: str, came: Any) -> str | None:
+        leaked = [secret for secret in self.secrets if secret in came.text]
+        if leaked:
+            return f"leaks {leaked}"
+        is_shared = path.startswith("/v1/rounds") and comer.place == "other school"
+        if "_id}" not in path or is_shared:
+            return None if came.status_code in LET_IN else f"{came.status_code} {came.text[:200]}"
+        absent = comer.caller.ask(method, address_of(path), json=self.body(path))
+        if (came.status_code, came.content) != (absent.status_code, absent.content):
+            return f"{came.status_code} {came.text[:100]} is not {absent.status_code} {absent.text[:100]}"
+        return None if came.status_code in (404, 422) else f"{came.status_code}"
+
+
+NOTE = "canary-note-3f9a"
+ENDING = frozenset({"/v1/tokens/current", "/v1/sessions/current"})
+
+
+@pytest.fixture
+def house(cast: Cast, client: TestClient, database: Database) -> House:
+    things = made_things(cast, client)
+    caller(client, database, cast.an).post(f"/v1/cases/{things.case}/entries", json={"words": NOTE})
+    with database.unit(cast.scope_a) as session:
+        why = "She has been seeing her since spring."
+        student = uuid.UUID(str(things.student))
+        approvals.assign(session, student, cast.an.person, why, by=cast.lead, now=db.now(session))
+    return House(cast, things, comers(cast, assemble(database), client))
+
+
+@pytest.mark.storm
+def test_every_cell_is_as_the_matrix_says(house: House, is_storm: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    routes_of = [key for key, roles in EXPECTED.items() if roles != ANYBODY and key[1] not in ENDING]
+    # what ends or changes a thing comes last, so that the others still find it
+    cells = [(comer, key) for key in sorted(routes_of) for comer in house.comers]
+    taken = cells if is_storm else random.Random(SEED).sample(cells, len(cells) // 10)  # noqa: S311 - a sample
+    wrong = []
+    for comer, (method, path) in taken:
+        fault = house.fault(comer, method, path)
+        if fault is not None:
+            wrong.append((comer.role, comer.place, method, path, fault))
+    with capsys.disabled():
+        places = dict(Counter(comer.place for comer, _ in taken))
+        print(f"\ndoors: {len(taken)} of {len(cells)} cells, {len(taken) - len(wrong)} as the matrix says; {places}")  # noqa: T201
+    assert wrong == []
+
+
+def _filled(body: Any) -> set[str]:
+    """The names in a body that hold something."""
+    if isinstance(body, list):
+        return set().union(*map(_filled, body))
+    if not isinstance(body, dict):
+        return set()
+    return {name for name, value in body.items() if value is not None}.union(*map(_filled, body.values()))
+
+
+def test_no_name_is_filled_for_a_role_that_does_not_see_its_kind(
+    house: House, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong, looked = [], 0
+    for comer in house.comers:
+        for (method, path), roles in EXPECTED.items():
+            if method != "GET" or comer.role not in roles:
+                continue
+            came = comer.caller.get(house.things.at(path, house.cast.school_a.id))
+            if came.status_code != 200 or "json" not in came.headers["content-type"]:
+                continue
+            looked += 1
+            hidden = _filled(came.json()) & (role_matrix.hidden(comer.role) - KNOWN_ELSEWHERE.get(path, frozenset()))
+            wrong += [(comer.role, comer.place, path, sorted(hidden))] if hidden else []
+    with capsys.disabled():
+        print(f"\nfields: {looked} bodies of 200 looked through")  # noqa: T201
+    assert wrong == []
+
+
+KNOWN_ELSEWHERE: dict[str, frozenset[str]] = {
+    "/v1/policies/{code}": frozenset({"tier", "reasons"}),  # of a rule, not of a student
+    "/v1/coverage": frozenset({"sex"}),  # of a group
+}
+
+
+def test_no_column_can_be_written_that_a_body_does_not_name(
+    house: House, app: FastAPI, capsys: pytest.CaptureFixture[str]
+) -> None:
+    columns = {column.name for table in Base.metadata.tables.values() for column in table.columns}
+    told, tried, taken = app.openapi()["paths"], 0, []
+    for comer in house.comers:
+        for (method, path), roles in EXPECTED.items():
+            operation = told.get(path, {}).get(method.lower(), {})
+            content = operation.get("requestBody", {}).get("content", {})
+            if comer.role not in roles or comer.place != "own" or "application/json" not in content:
+                continue
+            body = {name: None for name in columns} | (house.body(path) or {})  # noqa: C420 - so it is said
+            came = comer.caller.ask(method, house.things.at(path, house.cast.school_a.id), json=body)
+            refused = {each["column"] for each in came.json().get("problems", []) if each["code"] == "extra_forbidden"}
+            tried += len(columns)
+            schema = content["application/json"]["schema"]
+            named = set(app.openapi()["components"]["schemas"][schema["$ref"].rpartition("/")[2]]["properties"])
+            taken += [] if came.status_code == 422 and columns - named <= refused else [(comer.role, method, path)]
+    with capsys.disabled():
+        print(f"\nmass assignment: {tried} columns sent, {len(taken)} bodies taken")  # noqa: T201
+    assert taken == []

@@ -13,7 +13,7 @@ from fastapi import Query, Request, Response
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from alerts import delivery, triage
+from alerts import delivery, knowing, triage
 from alerts.models import Case
 from alerts.triage import AlertStory, Cursor, QueueRow
 from api.deps import (
@@ -111,7 +111,7 @@ class TriageView(View):
     contact: str
     is_student_seen: bool
     tier: Tier
-    words: str
+    words: str | None
     proposed_by: uuid.UUID
     proposed_at: dt.datetime
     confirmed_by: uuid.UUID | None
@@ -187,7 +187,8 @@ def raise_concern(body: ConcernBody, session: SessionDep, by: ActorDep, now: Now
 def show(alert_id: Id, request: Request, session: SessionDep, by: ActorDep, now: NowDep) -> AlertStoryView:
     """One alert, with what was said and done about it; the reading is kept account of."""
     shown = _story(session, alert_id, by, now, request.app.state.settings.locale)
-    audit.record(session, by, "alert.read", "alert", alert_id)
+    why = None if shown.student_id is None else knowing.ground(session, shown.student_id, by=by, now=now)
+    audit.record(session, by, "alert.read", "alert", alert_id, because=why or "role")
     return shown
 
 
@@ -265,22 +266,30 @@ def _story(session: Session, alert_id: uuid.UUID, by: access.Actor, now: dt.date
     answers = [AnswerView(by=each.by, at=each.at) for each in found.acknowledgements]
     if not _cares(by, row):
         return AlertStoryView(**shown.model_dump(), acknowledgements=answers)
+    reads = _reads_words(session, row, by, now)
     return AlertStoryView(
         **shown.model_dump(),
         acknowledgements=answers,
-        concerns=list(found.concerns),
-        triages=_triages(session, found),
+        concerns=list(found.concerns) if reads else None,
+        triages=_triages(session, found, reads=reads),
     )
 
 
-def _triages(session: Session, found: AlertStory) -> list[TriageView]:
+def _reads_words(session: Session, row: QueueRow, by: access.Actor, now: dt.datetime) -> bool:
+    """What nobody has answered yet, or waits for a second person, hides nothing from whoever could act on it."""
+    if row.student_id is None or row.state == "new" or row.proposed_by is not None:
+        return True
+    return knowing.ground(session, row.student_id, by=by, now=now) is not None
+
+
+def _triages(session: Session, found: AlertStory, *, reads: bool) -> list[TriageView]:
     return [
         TriageView(
             outcome=each.outcome,
             contact=each.contact,
             is_student_seen=each.is_student_seen,
             tier=tier_name(each.tier),
-            words=triage.note_of(session, each),
+            words=triage.note_of(session, each) if reads else None,
             proposed_by=each.proposed_by,
             proposed_at=each.proposed_at,
             confirmed_by=each.confirmed_by,

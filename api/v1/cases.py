@@ -1,7 +1,7 @@
 """Cases: what is done for a student, told by those who do it, and ended by two of them where it was serious.
 
-A case's words are for whoever wrote them, for the case's owner, and in orange and red cases for the lead; others who
-care at the school see what was done and when.
+A case's words are for whoever wrote them, for the case's owner, in orange and red cases for the lead, and for whoever
+was given access to the student; others who care at the school see what was done and when.
 """
 
 import datetime as dt
@@ -12,7 +12,7 @@ from fastapi import Query, Request, Response
 from pydantic import Field
 from sqlalchemy.orm import Session
 
-from alerts import cases, follow_ups, interviews, plans, transfers
+from alerts import cases, follow_ups, interviews, knowing, plans, transfers
 from alerts.models import Case, Plan
 from api.deps import (
     CARING,
@@ -40,7 +40,7 @@ from api.deps import (
 )
 from api.v1.follow_ups import FollowUpView, Mode
 from api.v1.transfers import HandoverView, handover_views
-from screening import access, audit, students
+from screening import access, approvals, audit, db, students
 from screening.db import lock
 
 door = Door(prefix="/v1/cases", tag="cases")
@@ -246,10 +246,11 @@ def open(body: CaseBody, session: SessionDep, by: ActorDep, now: NowDep, respons
 
 
 @door.get("/{case_id}", roles=CARING)
-def show(case_id: Id, session: SessionDep, by: ActorDep, response: Response) -> CaseView:
-    """One case with its story; the reading is kept account of."""
+def show(case_id: Id, session: SessionDep, by: ActorDep, now: NowDep, response: Response) -> CaseView:
+    """One case with its story; the reading is kept account of, with its ground."""
     view = _answered(session, case_id, by, response)
-    audit.record(session, by, "case.read", "case", case_id)
+    why = knowing.ground(session, view.student_id, by=by, now=now)
+    audit.record(session, by, "case.read", "case", case_id, because=why or "role")
     return view
 
 
@@ -395,7 +396,7 @@ def _shown(session: Session, case_id: uuid.UUID, by: access.Actor) -> CaseView:
     case = found.case
     names = students.named(session, [case.student_id], by=by)
     line = _line(case, names.get(case.student_id), school_codes(session)[case.school_id])
-    reads_all = _reads_all(case, by)
+    reads_all = _reads_all(session, case, by)
     return CaseView(
         **line.model_dump(),
         prior_case_id=case.prior_case_id,
@@ -433,8 +434,10 @@ def _plan_view(session: Session, plan: Plan | None) -> PlanView | None:
     )
 
 
-def _reads_all(case: Case, by: access.Actor) -> bool:
-    return case.owner_id == by.person or (case.tier >= ORANGE and by.has("lead", school_id=case.school_id))
+def _reads_all(session: Session, case: Case, by: access.Actor) -> bool:
+    if case.owner_id == by.person or (case.tier >= ORANGE and by.has("lead", school_id=case.school_id)):
+        return True
+    return approvals.standing(session, case.student_id, by=by, now=db.now(session)) is not None
 
 
 def _line(case: Case, name: str | None, school: str) -> CaseLine:

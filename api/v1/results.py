@@ -4,16 +4,19 @@ import uuid
 from typing import Annotated, Literal
 
 from fastapi import Query, Request
+from sqlalchemy.orm import Session
 
-from api.deps import CARING, ActorDep, Door, Id, SessionDep, Tier, View, tier_name
+from alerts import knowing
+from api.deps import CARING, ActorDep, Door, Id, NowDep, SessionDep, Tier, View, tier_name
 from api.v1.shown import FormView, ResultView
 from screening import history
+from screening.history import ScoredForm
 
 door = Door(prefix="/v1/results", tag="results")
 
 
 class AnsweredFormView(FormView):
-    """A form with its answers by item; null is a blank."""
+    """A form with its answers by item; null is a blank. A lead sees the items of safety alone."""
 
     answers: dict[str, int | None]
 
@@ -45,16 +48,28 @@ class ExplanationView(View):
 
 
 @door.get("/{student_id}/{round_id}", roles=CARING)
-def show(student_id: Id, round_id: Id, session: SessionDep, by: ActorDep) -> RoundResultView:
-    """The standing result of one student in one round, with scores and answers; the reading is kept account of."""
-    found = history.of_round(session, student_id, round_id, by=by)
+def show(student_id: Id, round_id: Id, session: SessionDep, by: ActorDep, now: NowDep) -> RoundResultView:
+    """The standing result of one student in one round, with scores and answers: for those who have to do with them.
+
+    The reading is kept account of, with the ground on which it was shown.
+    """
+    why = knowing.require(session, student_id, by=by, now=now)
+    found = history.of_round(session, student_id, round_id, by=by, because=why)
     return RoundResultView(
         student_id=student_id,
         round_id=round_id,
         name=found.name,
         result=None if found.result is None else ResultView.of(found.result),
-        forms=[AnsweredFormView.model_validate(form) for form in found.forms],
+        forms=[_form(session, round_id, form, why) for form in found.forms],
     )
+
+
+def _form(session: Session, round_id: uuid.UUID, form: ScoredForm, why: str) -> AnsweredFormView:
+    shown = AnsweredFormView.model_validate(form)
+    if why not in knowing.SAFETY_ONLY:
+        return shown
+    safety = history.safety_items(session, round_id, form.instrument)
+    return shown.model_copy(update={"answers": {item: each for item, each in shown.answers.items() if item in safety}})
 
 
 @door.get("/{student_id}/{round_id}/explanation", roles=CARING)
@@ -64,11 +79,13 @@ def explain(
     request: Request,
     session: SessionDep,
     by: ActorDep,
+    now: NowDep,
     locale: Annotated[Literal["zh_CN", "en"] | None, Query()] = None,
 ) -> ExplanationView:
     """The reasons in plain words, and the tier that they add up to."""
     spoken = locale or request.app.state.settings.locale
-    result, reasons = history.explained(session, student_id, round_id, locale=spoken, by=by)
+    why = knowing.require(session, student_id, by=by, now=now)
+    result, reasons = history.explained(session, student_id, round_id, locale=spoken, by=by, because=why)
     return ExplanationView(
         student_id=student_id,
         round_id=round_id,
