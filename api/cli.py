@@ -22,6 +22,7 @@ from rich.table import Table
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from api.model_commands import models
 from api.terminal import (
     NO,
     SHOWN_PROBLEMS,
@@ -60,6 +61,7 @@ app.add_typer(districts, name="district")
 app.add_typer(people, name="account")
 school_calendars = typer.Typer(no_args_is_help=True, help="School days: terms, holidays, make-up days.")
 app.add_typer(rules, name="policy")
+app.add_typer(models, name="model")
 app.add_typer(school_calendars, name="calendar")
 
 OPERATOR_ID = uuid.UUID("6f706572-6174-4f72-8000-000000000001")

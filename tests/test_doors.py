@@ -18,7 +18,7 @@ from api.kinds import SHOWS
 from screening import access, approvals, db, role_matrix, sessions
 from screening.access import ROLES
 from screening.db import Database
-from screening.models import Account, Base
+from screening.models import Account, Base, RoutineChat
 from screening.staff import DISTRICT_ROLES
 from tests.cast import Cast, assemble
 from tests.doors import NOBODY, Caller, answers_csv, app_on, caller, round_body, somebody, token_for, work
@@ -71,6 +71,12 @@ EXPECTED: dict[tuple[str, str], frozenset[str]] = {
     ("GET", "/v1/models/{name}"): KNOW_RULES - {"school_admin"},
     ("POST", "/v1/models/{name}/promotion"): ADMIN | {"privacy_officer"},
     ("POST", "/v1/models/{name}/retirement"): ADMIN | {"privacy_officer", "duty_officer"},
+    ("GET", "/v1/routine-chats"): CARE,
+    ("POST", "/v1/routine-chats/{chat_id}/outcome"): CARE,
+    ("GET", "/v1/models"): KNOW_RULES - {"school_admin"},
+    ("GET", "/v1/models/{name}"): KNOW_RULES - {"school_admin"},
+    ("POST", "/v1/models/{name}/promotion"): ADMIN,
+    ("POST", "/v1/models/{name}/retirement"): ADMIN,
     ("GET", "/v1/routine-chats"): CARE,
     ("POST", "/v1/routine-chats/{chat_id}/outcome"): CARE,
     ("POST", "/v1/rounds"): ADMIN,
@@ -314,6 +320,7 @@ class Things:
     transfer: uuid.UUID
     duty: uuid.UUID
     chat: uuid.UUID
+    chat: uuid.UUID
     session: uuid.UUID
     token: uuid.UUID
     request: uuid.UUID
@@ -359,11 +366,24 @@ def made_things(cast: Cast, client: TestClient) -> Things:
         transfer=transfer["id"],
         duty=_shift_of(cast, secretary),
         chat=_chat_of(cast, uuid.UUID(round_id)),
+        chat=_chat_of(cast, uuid.UUID(round_id)),
         session=_session_of(cast, cast.an),
         token=an.get("/v1/tokens").json()["tokens"][0]["id"],
         request=an.post("/v1/access-requests", json=ask_for(cast.students.undecided_11.id)).json()["id"],
         staff=somebody(cast, "counselor").staff_id,
     )
+
+
+def _chat_of(cast: Cast, round_id: uuid.UUID) -> uuid.UUID:
+    """A routine chat that was drawn for somebody of school A."""
+    with cast.database.unit(cast.scope) as session:
+        student = cast.students.own_grant_15
+        chat = RoutineChat(
+            district_id=cast.district.id, id=uuid.uuid4(), round_id=round_id, student_id=student.id,
+            school_id=student.school_id, seed=1, probability=0.01, state="offered", drawn_at=db.now(session),
+        )  # fmt: skip
+        session.add(chat)
+        return chat.id
 
 
 def _chat_of(cast: Cast, round_id: uuid.UUID) -> uuid.UUID:
@@ -428,6 +448,7 @@ BODIES: dict[str, Any] = {
         "review_on": "2026-12-24",
     },
     "/v1/transfers/{transfer_id}/refusal": {"reason": "not_here", "words": "She never came."},
+    "/v1/routine-chats/{chat_id}/outcome": {"outcome": "declined"},
     "/v1/routine-chats/{chat_id}/outcome": {"outcome": "declined"},
     "/v1/follow-ups/{follow_up_id}/done": {"words": "We talked."},
     "/v1/follow-ups/{follow_up_id}/missed": {"reason": "not_reached"},

@@ -39,7 +39,7 @@ from api.deps import (
     small,
     tier_name,
 )
-from screening import access, audit, rounds, students
+from screening import access, audit, policy, rounds, students
 from screening.errors import NotFound
 
 door = Door(prefix="/v1/alerts", tag="alerts")
@@ -389,6 +389,7 @@ def _words(session: Session, row: QueueRow, rule: str, locale: str) -> str:
         return _SPOKEN[rule][locale]
     if row.round_id is None:
         return rule
-    titles = {each.id: each.title for each in rounds.rules_of(session, row.round_id).policy.all_rules}
+    frozen = rounds.rules_of(session, row.round_id).policy
+    titles = {each.id: each.title for each in (*frozen.all_rules, *policy.MODEL_RULES)}
     title = titles.get(rule)
     return rule if title is None else title.get(locale, title["en"])

@@ -16,8 +16,8 @@ from screening.risk_model import features, storing
 from screening.risk_model.fitting import Model
 from screening.risk_model.storing import ModelUnusable
 
-APPROVERS = frozenset({"district_admin", "privacy_officer"})
-"""Two different people; one of them administers the district."""
+APPROVERS = frozenset({"district_admin"})
+"""Two different people who administer the district."""
 
 
 def store(
@@ -94,7 +94,7 @@ def approve(
     was retired.
     """
     if not by.has(*APPROVERS):
-        raise Refused("A model is approved by who administers the district, or the privacy officer.", code="not_yours")
+        raise Refused("A model is approved by two who administer the district.", code="not_yours")
     if model.state != "shadow":
         raise Refused(f"The model is {model.state}.", code="model_not_in_shadow")
     before = [one for one in approvals(session, model) if one.digest == model.digest]

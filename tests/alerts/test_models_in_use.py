@@ -91,7 +91,7 @@ def town(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> Town:
     sending.read_here(monkeypatch)
     with cast.database.unit(cast.scope) as session:
         held = make_round(session)
-        _, second = make_staff(session, ("privacy_officer", None))
+        _, second = make_staff(session, ("district_admin", None))
         model = by_hand(rounds.rules_of(session, held.id))
         card = {"rounds": [], "reference_deciles": [0.5], "reference_missing": {}}
         stored = registry.store(session, "m1", model, model, card=card, by=cast.district_admin, now=db.now(session))
