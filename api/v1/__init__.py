@@ -13,6 +13,7 @@ from api.v1 import (
     consents,
     coverage,
     duty,
+    feeds,
     fhir,
     follow_ups,
     instruments,
@@ -64,6 +65,8 @@ def doors() -> list[Door]:
         audit.door,
         access_requests.door,
         duty.door,
+        feeds.door,
+        feeds.calendar_door,
         calendars.door,
         webhooks.door,
     ]

@@ -1,0 +1,135 @@
+"""A day of two workers that die at random moments: each effect once, none early, none missing, whatever was killed."""
+
+import datetime as dt
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from sqlalchemy import event, text
+from sqlalchemy.orm import Session
+
+from alerts import delivery, follow_ups, probes, timetable
+from screening.db import Database
+from screening.settings import Settings
+from tests.alerts.episodes import HOUR, MONDAY, ORANGE, RED, YELLOW, in_case, made_up_settings, ring
+from tests.cast import Cast, assemble
+from tests.factories import make_student
+
+MINUTE = dt.timedelta(minutes=1)
+KILLS, HOURS = 30, 24
+JOBS = frozenset({"weighing", "follow_ups", "escalation", "digests", "deliveries", "rounds", "probes"})
+
+
+class Killed(BaseException):
+    """Nothing of ours catches it, as nothing catches a SIGKILL."""
+
+
+@dataclass
+class Reaper:
+    """Ends a run before its n-th statement, or between a message's hand-over and its being written down."""
+
+    left: int | None = None
+    handed_over: list[str] = field(default_factory=list)
+
+    def before(self, *_: object) -> None:
+        if self.left is not None:
+            self.left -= 1
+            if self.left <= 0:
+                self.left = None
+                raise Killed
+
+
+@pytest.fixture
+def home(fresh_database: Database) -> Cast:
+    return assemble(fresh_database)
+
+
+@pytest.fixture
+def reaper(home: Cast, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reaper]:
+    found = Reaper()
+    event.listen(home.database.engine, "before_cursor_execute", found.before)
+
+    def hand_over(self: object, address: str, message: delivery.Message) -> None:
+        found.handed_over.append(str(message.id))
+
+    monkeypatch.setattr("alerts.channels.Console.__call__", hand_over)
+    yield found
+    event.remove(home.database.engine, "before_cursor_execute", found.before)
+
+
+def story(session: Session, cast: Cast) -> None:
+    """Alerts nobody answers, of every tier and at every hour, and contacts that fall due during the day."""
+    for hour in range(0, HOURS, 3):
+        tier = (RED, ORANGE, YELLOW)[hour // 3 % 3]
+        for school in (cast.school_a, cast.school_b):
+            at = MONDAY + hour * HOUR
+            ring(session, make_student(session, school.id), tier, at=at, is_self_harm=tier == ORANGE)
+    for hour in range(2, HOURS, 5):
+        case = in_case(session, make_student(session, cast.school_a.id), ORANGE, cast.an)
+        follow_ups.plan(session, case.id, "phone", due_at=MONDAY + hour * HOUR, by=cast.an, now=MONDAY)
+
+
+def a_day(cast: Cast, settings: Settings, reaper: Reaper, kills: dict[int, int], steps: int) -> int:
+    """Two workers by turns, one each minute; where one was killed, the other comes a minute later."""
+    died = 0
+    for step in range(steps):
+        reaper.left = kills.get(step)
+        try:
+            timetable.run_due(cast.database, MONDAY + step * MINUTE, settings, only=JOBS)
+        except Killed:
+            died += 1
+        reaper.left = None
+    return died
+
+
+@pytest.mark.storm
+def test_a_day_with_kills_does_each_effect_once_none_early_and_none_missing(
+    home: Cast, reaper: Reaper, tmp_path: Path, share: Callable[[int], int]
+) -> None:
+    settings, chance = made_up_settings(tmp_path), random.Random(7)  # noqa: S311 - which turns die
+    steps, wanted = share(HOURS * 60), share(KILLS)
+    with home.database.unit(home.scope) as session:
+        story(session, home)
+    probes.ensure(home.database)
+    kills = {step: chance.randint(2, 60) for step in chance.sample(range(1, steps), wanted)}
+    died = a_day(home, settings, reaper, kills, steps)
+    end = MONDAY + steps * MINUTE
+    timetable.run_due(home.database, end, settings, only=JOBS)
+    assert died == wanted
+    with home.database.unit(home.scope) as session:
+        found = session.execute(_CLIMBED).one()
+        left = session.execute(_LEFT, {"now": end}).one()
+        sent = set(session.scalars(text("select id::text from deliveries where state = 'sent'")))
+        due = session.execute(
+            text("select count(*) from follow_ups where state = 'planned' and due_at <= :now"), {"now": end}
+        )
+        assert due.scalar_one() == 0
+    assert (found.early, found.twice, left.unsent, left.told_twice) == (0, 0, 0, 0)
+    assert found.climbed > 0
+    assert found.latest <= dt.timedelta(minutes=1 + max(map(len, runs(sorted(kills)))))  # turns lost in a row
+    assert sent <= set(reaper.handed_over)
+    assert len(reaper.handed_over) - len(set(reaper.handed_over)) <= died
+
+
+_CLIMBED = text(
+    "select count(*) as climbed, count(*) filter (where at < due_at) as early, max(at - due_at) as latest,"
+    " count(*) - count(distinct (subject, subject_id, clock_at, rung)) as twice from escalations"
+    " where subject = 'alert'"
+)
+_LEFT = text(
+    "select count(*) filter (where state <> 'sent' and try_at <= :now) as unsent,"
+    " count(*) - count(distinct (subject, subject_id, occasion, recipient_id)) as told_twice from deliveries"
+)
+
+
+def runs(steps: list[int]) -> Iterator[list[int]]:
+    """Steps that follow each other."""
+    run: list[int] = []
+    for step in steps:
+        if run and step != run[-1] + 1:
+            yield run
+            run = []
+        run.append(step)
+    yield run
