@@ -43,6 +43,11 @@ def follow_up_by(policy: Policy, tier: int, at: dt.datetime) -> dt.datetime:
     return at + _length(policy.clock(tier, False).follow_up)
 
 
+def rescreens_at(policy: Policy, tier: int, has_self_harm: bool, at: dt.datetime) -> tuple[dt.datetime, ...]:
+    """When a student whose alert was raised at `at` is asked the questions again: calendar time, the next first."""
+    return tuple(at + _length(span) for span in policy.clock(tier, has_self_harm).rescreens)
+
+
 def _moments(
     rung: Rung, tier: int, opened_at: dt.datetime, answer_by: dt.datetime, calendar: Calendar
 ) -> Iterator[dt.datetime]:

@@ -60,13 +60,15 @@ class Span:
 class Clock:
     """How soon a tier is answered and the student seen, and when the next contact is promised by default.
 
-    `acknowledge_off_hours` replaces `acknowledge` for an alert raised while the school is shut.
+    `acknowledge_off_hours` replaces `acknowledge` for an alert raised while the school is shut. `rescreens` says how
+    long after it the student is asked the questions again, each in its turn.
     """
 
     acknowledge: Span
     acknowledge_off_hours: Span
     see: Span
     follow_up: Span
+    rescreens: tuple[Span, ...] = ()
 
     @property
     def is_in_school_days(self) -> bool:
@@ -208,7 +210,7 @@ MODEL_RULES = tuple(
         tier=tier,
         kind="model",
         text="",
-        when=expressions.parse("prior_tier >= \"yellow\"", is_combination=True),
+        when=expressions.parse('prior_tier >= "yellow"', is_combination=True),
         title=titles,
         min_age=None,
         max_age=None,
@@ -396,6 +398,15 @@ class _Table:
             return Span(1, "min")
         return Span(int(found[1]), found[2])  # type: ignore[arg-type]  # the pattern allows the four units only
 
+    def spans(self, key: str) -> tuple[Span, ...]:
+        """A list of spans, each as `span` reads one; none where the key is absent."""
+        found = []
+        for index, value in enumerate(self.take(key, list, "a list like ['14 days', '42 days']", [], [])):
+            one = _Table({key: value}, self.place, [])
+            found.append(one.span(key))
+            self.problems.extend(problem.replace(f"{key}:", f"{key}[{index}]:", 1) for problem in one.problems)
+        return tuple(found)
+
     def table(self, key: str, default: Any = _REQUIRED) -> "_Table":
         place = f"{self.place}.{key}" if self.place else key
         return _Table(self.take(key, dict, "a table", {}, default), place, self.problems)
@@ -512,6 +523,7 @@ def _clock(table: _Table) -> Clock:
         acknowledge_off_hours=table.span("acknowledge_off_hours", acknowledge),
         see=table.span("see"),
         follow_up=table.span("follow_up"),
+        rescreens=table.spans("rescreen"),
     )
     return table.finish(clock)
 
@@ -565,6 +577,10 @@ def _inconsistencies(policy: Policy) -> Iterator[str]:
             yield f"clocks.{name}: red and self-harm run day and night, not in school days"
         if clock.follow_up.unit == "school day":
             yield f"clocks.{name}.follow_up: is promised in calendar days"
+        if any(span.unit != "day" for span in clock.rescreens):
+            yield f"clocks.{name}.rescreen: is told in days"
+        if list(clock.rescreens) != sorted(clock.rescreens, key=lambda span: span.amount):
+            yield f"clocks.{name}.rescreen: each comes after the one before it"
     if policy.closure.second_person_from > TIERS.index("orange"):
         yield "closure.second_person_from: orange and red always need a second person"
     if not policy.closure.reasons:

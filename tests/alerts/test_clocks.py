@@ -104,3 +104,9 @@ def test_a_higher_tier_is_never_answered_later(raised: dt.datetime) -> None:
     yellow, orange, red = (clocks.due(rules, tier, False, raised, calendar).answer_by for tier in (1, 2, 3))
     assert red < orange < yellow
     assert clocks.due(rules, ORANGE, True, raised, calendar).answer_by <= orange
+
+
+def test_a_student_is_asked_again_after_the_policys_days() -> None:
+    assert clocks.rescreens_at(rules, RED, False, at(1, 10)) == (at(15, 10), at(1, 10) + dt.timedelta(days=42))
+    assert clocks.rescreens_at(rules, ORANGE, True, at(1, 10)) == clocks.rescreens_at(rules, RED, False, at(1, 10))
+    assert len(clocks.rescreens_at(rules, YELLOW, False, at(1, 10))) == 1

@@ -131,7 +131,7 @@ def test_a_policy_is_known_by_its_bytes() -> None:
     assert again == default
     assert again.digest == default.digest
     assert policy.parse_stored(default.body) is policy.parse_stored(default.body)
-    assert changed('version = "1.0.0"', 'version = "1.0.1"') != default
+    assert changed('version = "1.1.0"', 'version = "1.0.1"') != default
 
 
 def test_a_policy_that_is_not_there_is_named_with_those_that_are() -> None:
@@ -238,3 +238,19 @@ def test_from_fourteen_the_grant_of_either_counts(age: int) -> None:
 def test_a_refusal_by_either_stands_at_any_age(age: int | None, refusal: str) -> None:
     assert not default.has_consent(age, {"guardian": "granted", "student": refusal})
     assert not default.has_consent(age, {"guardian": refusal, "student": "granted"})
+
+
+def test_when_a_student_is_asked_again_is_told_in_days_and_in_order() -> None:
+    days = [span.amount for span in policy.shipped().clock(3, False).rescreens]
+    assert days == [14, 42]
+    given = 'rescreen = ["14 days", "42 days"]'
+    for wrong, place in (
+        ('rescreen = ["42 days", "14 days"]', "clocks.red.rescreen: each comes after the one before it"),
+        ('rescreen = ["2 school days"]', "clocks.red.rescreen: is told in days"),
+        ('rescreen = ["14 days", "soon"]', "clocks.red.rescreen[1]: 'soon' is no span"),
+        ('rescreen = ["14 days", 3]', "clocks.red.rescreen[1]: must be text"),
+        ("rescreen = 14", "clocks.red.rescreen: must be a list"),
+    ):
+        with pytest.raises(policy.PolicyError) as refused:
+            policy.parse(policy.shipped().body.replace(given, wrong, 1), "mine")
+        assert any(problem.startswith(place) for problem in refused.value.problems), refused.value.problems
