@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from instruments import catalogue
 from instruments.definition import Instrument
-from screening import access, audit, battery, db, duties
+from screening import access, audit, battery, db, duties, planner
 from screening import policy as policies
 from screening.errors import InvalidUpload, NotFound, Problem, Refused
 from screening.models import Definition, Opening, Round, RoundInstrument, RuleSet, School
@@ -542,6 +542,7 @@ def _assign(
             **({} if student_ids is None else {"students": list(student_ids)}),
         },
     )
+    planner.refresh(session, "assignments", changed=placed.rowcount)
     return placed.rowcount
 
 

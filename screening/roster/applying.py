@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from screening import access, consent, identity, sealing
+from screening import access, consent, identity, planner, sealing
 from screening.identity import Person
 from screening.inserting import insert_many
 from screening.models import Roster
@@ -31,6 +31,7 @@ def apply(
         if verdict.change in ("changed", "moved") and verdict.known
     ]
     _admit(session, arriving, on)
+    planner.refresh(session, "students", "identities", "enrollments", changed=len(arriving))
     _move(session, [each for each in known if each[2].change == "moved"])
     _update_people(session, known)
     placed = {"school", "grade", "class_name"}
@@ -50,6 +51,7 @@ def apply(
         decided_at=roster.received_at,
         by=by,
     )
+    planner.refresh(session, "consents", changed=len(students))
 
 
 def _admit(session: Session, arriving: Sequence[tuple[uuid.UUID, Listed, Verdict]], on: dt.date) -> None:
