@@ -4,7 +4,7 @@ import contextlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,7 +14,9 @@ from sqlalchemy.orm import Session
 from api.terminal import NO, AsJson, in_words, say, tell, wrong
 from screening import access, db
 from screening.errors import NotFound, Refused
-from screening.risk_model.judging import Gate
+
+if TYPE_CHECKING:
+    from screening.risk_model.judging import Gate
 
 models = typer.Typer(no_args_is_help=True, help="The model beside the rules, which may only raise.")
 
