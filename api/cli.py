@@ -733,6 +733,72 @@ def replay(
     return NO if differing else 0
 
 
+@key_ring.command("rotate")
+@in_words
+def rotate_keys(
+    districts: Annotated[
+        bool, typer.Option("--districts", help="Also a new key for each district, and its students' keys under it.")
+    ] = False,
+) -> int:
+    """A new master key while the service runs; the file holds both until nothing is under the old one."""
+    from screening import key_rotation, sealing
+
+    settings = Settings.read()
+    with _database() as database:
+        keys = settings.master_keys()
+        if len(keys) == 1:  # else a run was broken off, or somebody put the new one in: that is the one
+            keys = [sealing.new_key(), *keys]
+            settings.keep_master_keys(keys)
+        database.ring.read_anew()
+        try:
+            found = key_rotation.rotate_master(database, keys, settings.keep_master_keys, by_id=OPERATOR_ID)
+            for scope, _ in _districts(database, None) if districts else ():
+                found.students += key_rotation.rotate_district(database, scope.district_id, by_id=OPERATOR_ID)
+        except sealing.CannotOpen:
+            wrong("A value is under none of the keys in SCREENING_MASTER_KEY_FILE; no key was taken away.")
+        except key_rotation.StillRunning as error:
+            wrong(str(error))
+    tell(f"{found.districts} districts are under the new master key, {found.students} students' keys wrapped anew.")
+    return 0
+
+
+@key_ring.command("backup")
+@in_words
+def make_backup_key(
+    private: Annotated[Path, typer.Argument(help="Where the private half goes: a medium that is then taken away.")],
+) -> int:
+    """Makes the pair of keys for backups: the public half is kept here, the private half opens them."""
+    from screening import backup as backups
+
+    public = Settings.read().backup_key_file
+    for path in (private, public):
+        if path.exists():
+            wrong(f"{path} is there already; a key is never written over.")
+    backups.make_key_pair(private, public)
+    tell(f"Backups are encrypted for {public}. Take {private} away from here: without it no backup opens.")
+    return 0
+
+
+@app.command()
+@in_words
+def backup(
+    path: Annotated[Path, typer.Argument(help="The file to write; what is there is replaced when done.")],
+) -> int:
+    """An encrypted backup of the whole database, which only the private half of the backup key opens."""
+    from api import serving
+    from screening import backup as backups
+
+    settings = Settings.read()
+    if not settings.backup_key_file.exists() and not settings.is_production:
+        backups.make_key_pair(settings.made_home() / "backup.key", settings.backup_key_file)
+    public_key = backups.read_public_key(settings.backup_key_file)
+    count = backups.dump(serving.owner_url(settings), path, public_key)
+    tell(
+        f"{path}: {count} bytes of dump, encrypted. It opens with the private half of {settings.backup_key_file} only."
+    )
+    return 0
+
+
 @app.command()
 @accounts_kept.command("verify")
 @in_words

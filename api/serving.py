@@ -20,7 +20,7 @@ from sqlalchemy.engine import make_url
 
 from api import logs, worker
 from api.app import create_app
-from screening import backup, embedded, migration
+from screening import backup, embedded, migration, sealing
 from screening.db import Database
 from screening.errors import Refused
 from screening.settings import Settings, UnsafeSettings
@@ -44,7 +44,13 @@ def open_database(settings: Settings) -> Database:
         server.supervise()
         _HELD.append(server)
         url = server.app_url
-    database = Database(url, settings.master_key(), timezone=settings.timezone)
+    ring = sealing.Ring([settings.master_key(), *settings.master_keys()[1:]], settings.master_keys)
+    database = Database(url, ring, timezone=settings.timezone)
+    try:
+        _ = database.master_key
+    except sealing.CannotOpen:
+        words = "SCREENING_MASTER_KEY_FILE: no key in it opens this database; it is another one's, or was changed"
+        raise UnsafeSettings([words]) from None
     if settings.is_production:
         _refuse_superuser(database)
     return database
@@ -79,7 +85,11 @@ def owner_url(settings: Settings) -> str:
 def restore(settings: Settings, path: Path, private_key: bytes, *, is_replacing: bool) -> backup.Restored:
     """Restores into the database of one's own, which must be empty; embedded, beside the one there, whose place it
     takes when it is whole. Raises Refused when there is one and it was not said to replace it."""
-    common = {"master_key": settings.master_key(), "private_key": private_key, "ledgers": settings.ledgers}
+    common = {
+        "master_key": sealing.Ring(settings.master_keys()),
+        "private_key": private_key,
+        "ledgers": settings.ledgers,
+    }
     owner = owner_url(settings)
     if not settings.is_embedded:
         app_role = make_url(settings.database_url or "").username or embedded.APP

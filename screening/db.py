@@ -6,21 +6,28 @@ from collections.abc import Iterator
 from zoneinfo import ZoneInfo
 
 import psycopg
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import Session
 
-from screening import access
+from screening import access, sealing
 
 
 class Database:
     """One PostgreSQL database under the app's role. Makes transactions; nothing else in the house commits."""
 
     def __init__(
-        self, url: str, master_key: bytes, *, timezone: ZoneInfo = ZoneInfo("Asia/Shanghai"), pool_size: int = 16
+        self,
+        url: str,
+        master_key: bytes | sealing.Ring,
+        *,
+        timezone: ZoneInfo = ZoneInfo("Asia/Shanghai"),
+        pool_size: int = 16,
     ) -> None:
         self.url = url
-        self.master_key = master_key
+        self.ring = master_key if isinstance(master_key, sealing.Ring) else sealing.Ring([master_key])
+        self._lookup_key: bytes | None = None
         self.timezone = timezone
         self.engine: Engine = create_engine(
             make_url(url).set(drivername="postgresql+psycopg"),
@@ -38,11 +45,23 @@ class Database:
         `scope` is what row security lets it see; None sees only the global tables.
         """
         with Session(self.engine, expire_on_commit=False) as session, session.begin():
+            session.info["ring"] = self.ring
             session.info["master_key"] = self.master_key
             session.info["timezone"] = self.timezone
             if scope is not None:
                 access.enter(session, scope)
             yield session
+
+    @property
+    def master_key(self) -> bytes:
+        """Under which addresses, tokens, sessions and codes are found, and heads signed; read once, made at first."""
+        if self._lookup_key is None:
+            try:
+                with self.engine.begin() as connection:
+                    self._lookup_key = _lookup_key(connection, self.ring)
+            except ProgrammingError:  # not migrated so far: nothing is found in it either
+                return self.ring.first
+        return self._lookup_key
 
     def direct(self) -> psycopg.Connection[tuple[object, ...]]:
         """A connection of its own in autocommit: its session locks fall when its holder dies."""
@@ -50,6 +69,21 @@ class Database:
 
     def dispose(self) -> None:
         self.engine.dispose()
+
+
+def _lookup_key(connection: Connection, ring: sealing.Ring) -> bytes:
+    found = connection.execute(_FIND_LOOKUP_KEY).scalar()
+    if found is None:
+        # a database from before there was this key was searched under the master key itself, and still is
+        is_old = connection.execute(text("select exists (select from accounts)")).scalar()
+        made = sealing.wrap_lookup_key(ring, ring.first if is_old else sealing.new_key())
+        connection.execute(_KEEP_LOOKUP_KEY, {"wrapped": made})
+        found = connection.execute(_FIND_LOOKUP_KEY).scalar_one()  # whoever was first has made it
+    return sealing.unwrap_lookup_key(ring, bytes(found))
+
+
+_FIND_LOOKUP_KEY = text("select wrapped from lookup_keys")
+_KEEP_LOOKUP_KEY = text("insert into lookup_keys (id, wrapped) values (1, :wrapped) on conflict do nothing")
 
 
 def now(session: Session) -> dt.datetime:

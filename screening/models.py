@@ -34,7 +34,18 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 GLOBAL_TABLES = frozenset(
-    {"districts", "accounts", "tokens", "sessions", "codes", "recovery_codes", "guesses", "heartbeats", "feeds"}
+    {
+        "districts",
+        "accounts",
+        "tokens",
+        "sessions",
+        "codes",
+        "recovery_codes",
+        "guesses",
+        "heartbeats",
+        "lookup_keys",
+        "feeds",
+    }
 )
 """Tables without clinical content that are found by exact id or keyed hash, before any scope can be set."""
 
@@ -126,6 +137,18 @@ class District(Base):
     created_at: Mapped[dt.datetime] = mapped_column(server_default=func.now())
     is_probe: Mapped[bool] = mapped_column(server_default="false")
     """Nobody lives there: it is where the service sends itself a red, to see whether one would arrive."""
+
+
+class LookupKey(Base):
+    """The one secret under which addresses, tokens, sessions and codes are found, and heads signed.
+
+    Random, and wrapped by the master key, so that a new master key changes none of what was found by it.
+    """
+
+    __tablename__ = "lookup_keys"
+    __table_args__ = (CheckConstraint("id = 1", name="one"),)
+    id: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    wrapped: Mapped[bytes]
 
 
 class Account(Base):

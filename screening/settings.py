@@ -6,7 +6,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -33,7 +33,7 @@ VARIABLES = {
     "SCREENING_SSO_CLIENT_ID": "as which it knows this service",
     "SCREENING_SSO_CLIENT_SECRET_FILE": "a file with the secret that goes with it",
     "SCREENING_SSO_HOSTS": "further host names of that service, separated by commas",
-    "SCREENING_LEDGERS": "a folder for what no backup may hold: the account's signed heads, erasures; in SCREENING_HOME",
+    "SCREENING_LEDGERS": "a folder outside all backups, for signed heads and the erasure ledger; in SCREENING_HOME",
     "SCREENING_BACKUP_KEY_FILE": "the public half of the key that backups are encrypted for; made in development",
     "SCREENING_BACKUP_TARGET": "a folder for archives and dumps; needed to run production on the embedded server",
 }
@@ -115,10 +115,24 @@ class Settings:
         if not self.is_production and not os.path.lexists(self.master_key_file):
             self.made_home()
             _make_key(self.master_key_file)
-        key, problems = _read_key(self.master_key_file, strict=self.is_production)
+        return self.master_keys()[0]
+
+    def master_keys(self) -> list[bytes]:
+        """The keys of the file, a line each: the first wraps, the others still open while a new one takes over."""
+        keys, problems = _read_keys(self.master_key_file, strict=self.is_production)
         if problems:
             raise UnsafeSettings([f"SCREENING_MASTER_KEY_FILE: {problem}" for problem in problems])
-        return key
+        return keys
+
+    def keep_master_keys(self, keys: Sequence[bytes]) -> None:
+        """Writes these keys in the place of the file's, at once for whoever reads it."""
+        aside = self.master_key_file.with_name(f".{self.master_key_file.name}.{secrets.token_hex(8)}")
+        handle = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(handle, "w") as file:
+            file.write("".join(f"{key.hex()}\n" for key in keys))
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(self.master_key_file)
 
 
 class _Reading:
@@ -295,7 +309,7 @@ class _Reading:
         if not self._text("SCREENING_MASTER_KEY_FILE"):
             self._say("SCREENING_MASTER_KEY_FILE", "production needs a key of its own; no default is used")
         else:
-            for problem in _read_key(settings.master_key_file, strict=True)[1]:
+            for problem in _read_keys(settings.master_key_file, strict=True)[1]:
                 self._say("SCREENING_MASTER_KEY_FILE", problem)
         if settings.is_embedded and not self._text("DATABASE_URL"):
             if not self._text("SCREENING_HOME"):
@@ -359,32 +373,35 @@ def _make_key(path: Path) -> None:
         aside.unlink()
 
 
-def _read_key(path: Path, *, strict: bool) -> tuple[bytes, list[str]]:
-    """The key in a file of 32 raw bytes, 64 hex digits or base64, and what is wrong with it."""
+def _read_keys(path: Path, *, strict: bool) -> tuple[list[bytes], list[str]]:
+    """The keys in a file: 32 raw bytes, or a line each of 64 hex digits or base64; and what is wrong with it."""
     try:
         # An operator's key may be a link (mounted secrets are); one that we made ourselves never is.
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | (0 if strict else os.O_NOFOLLOW))
     except OSError as error:
-        return b"", [f"{path} cannot be read ({error.strerror})"]
+        return [], [f"{path} cannot be read ({error.strerror})"]
     with os.fdopen(handle, "rb") as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
-            return b"", [f"{path} is not a file"]
-        key = _decoded(file.read(4096))
+            return [], [f"{path} is not a file"]
+        keys = _decoded(file.read(4096))
     problems = []
     if strict and status.st_mode & 0o077:
         problems.append(f"{path} is open to other users; chmod 600 it")
-    if len(key) != _KEY_BYTES:
+    if not keys or any(len(key) != _KEY_BYTES for key in keys):
         problems.append(f"{path} must hold 32 bytes, raw, as 64 hex digits or as base64")
-    elif len(set(key)) < 12:  # 32 random bytes have fewer than 12 different ones once in 10^25
+    elif any(len(set(key)) < 12 for key in keys):  # 32 random bytes have fewer than 12 different ones once in 10^25
         problems.append(f"{path} holds a made-up key, not a random one")
-    return key, problems
+    return keys, problems
 
 
-def _decoded(content: bytes) -> bytes:
+def _decoded(content: bytes) -> list[bytes]:
     if len(content) == _KEY_BYTES:
-        return content
-    text = content.strip()
+        return [content]
+    return [_from_text(line) for line in content.split()]
+
+
+def _from_text(text: bytes) -> bytes:
     if re.fullmatch(rb"[0-9a-fA-F]{64}", text):
         return bytes.fromhex(text.decode())
     try:

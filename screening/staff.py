@@ -31,7 +31,7 @@ def create_district(database: Database, code: str, name: str, *, is_probe: bool 
     `is_probe` is the one where nobody lives.
     """
     district_id = uuid.uuid4()
-    wrapped = sealing.wrap_district_key(database.master_key, district_id, sealing.new_key())
+    wrapped = sealing.wrap_district_key(database.ring, district_id, sealing.new_key())
     with database.unit() as session:
         made = session.execute(
             postgresql.insert(District)

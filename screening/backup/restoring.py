@@ -34,7 +34,14 @@ class Restored:
 
 
 def restore(
-    path: Path, *, owner_url: str, app_url: str, app_role: str, master_key: bytes, private_key: bytes, ledgers: Path
+    path: Path,
+    *,
+    owner_url: str,
+    app_url: str,
+    app_role: str,
+    master_key: bytes | sealing.Ring,
+    private_key: bytes,
+    ledgers: Path,
 ) -> Restored:
     """Brings a backup into the empty database of these URLs, to the present schema, and proves it.
 
