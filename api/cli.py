@@ -800,6 +800,39 @@ def backup(
 
 
 @app.command()
+@in_words
+def restore(
+    path: InputFile,
+    key: Annotated[
+        Path | None, typer.Option(help="The private half of the backup key; in development the home's.")
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Take the place of the embedded database that is there.")
+    ] = False,
+    as_json: AsJson = False,
+) -> int:
+    """Brings a backup back: proved, at the present schema, rid of what was erased since, nothing sent twice."""
+    from api import serving
+    from screening import backup as backups
+
+    settings = Settings.read()
+    private_key = backups.read_private_key(key or settings.home / "backup.key")
+    found = serving.restore(settings, path, private_key, is_replacing=replace)
+    for words in (*found.faults, *(f"lost: {words}" for words in found.lost)):
+        say(words)
+    for code, verdict in found.verdicts:
+        for fault in verdict.faults[:SHOWN_PROBLEMS]:
+            say(f"{code}: {fault.sequence or ''} {fault.words}")
+    told = {
+        "rows": sum(found.counts.values()),
+        "deliveries_held_back": found.deliveries_held_back,
+        "erasures_applied": found.erasures_applied,
+        "account_lines": sum(verdict.entries for _, verdict in found.verdicts),
+    }
+    answer(told, (), as_json=as_json)
+    return 0 if found.is_whole else NO
+
+
 @accounts_kept.command("verify")
 @in_words
 def verify_audit(
@@ -827,6 +860,7 @@ def verify_audit(
     return NO if any(each.faults for each in verdicts) else 0
 
 
+@app.command()
 @in_words
 def coverage(
     round_name: RoundName,
@@ -933,77 +967,7 @@ class _Held:
         self.database.dispose()
 
 
-@key_ring.command("backup")
-@in_words
-def make_backup_key(
-    private: Annotated[Path, typer.Argument(help="Where the private half goes: a medium that is then taken away.")],
-) -> int:
-    """Makes the pair of keys for backups: the public half is kept here, the private half opens them."""
-    from screening import backup as backups
-
-    public = Settings.read().backup_key_file
-    for path in (private, public):
-        if path.exists():
-            wrong(f"{path} is there already; a key is never written over.")
-    backups.make_key_pair(private, public)
-    tell(f"Backups are encrypted for {public}. Take {private} away from here: without it no backup opens.")
-    return 0
-
-
 @contextlib.contextmanager
-@in_words
-def backup(
-    path: Annotated[Path, typer.Argument(help="The file to write; what is there is replaced when done.")],
-) -> int:
-    """An encrypted backup of the whole database, which only the private half of the backup key opens."""
-    from api import serving
-    from screening import backup as backups
-
-    settings = Settings.read()
-    if not settings.backup_key_file.exists() and not settings.is_production:
-        backups.make_key_pair(settings.made_home() / "backup.key", settings.backup_key_file)
-    public_key = backups.read_public_key(settings.backup_key_file)
-    count = backups.dump(serving.owner_url(settings), path, public_key)
-    tell(
-        f"{path}: {count} bytes of dump, encrypted. It opens with the private half of {settings.backup_key_file} only."
-    )
-    return 0
-
-
-@app.command()
-@in_words
-def restore(
-    path: InputFile,
-    key: Annotated[
-        Path | None, typer.Option(help="The private half of the backup key; in development the home's.")
-    ] = None,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Take the place of the embedded database that is there.")
-    ] = False,
-    as_json: AsJson = False,
-) -> int:
-    """Brings a backup back: proved, at the present schema, rid of what was erased since, nothing sent twice."""
-    from api import serving
-    from screening import backup as backups
-
-    settings = Settings.read()
-    private_key = backups.read_private_key(key or settings.home / "backup.key")
-    found = serving.restore(settings, path, private_key, is_replacing=replace)
-    for words in (*found.faults, *(f"lost: {words}" for words in found.lost)):
-        say(words)
-    for code, verdict in found.verdicts:
-        for fault in verdict.faults[:SHOWN_PROBLEMS]:
-            say(f"{code}: {fault.sequence or ''} {fault.words}")
-    told = {
-        "rows": sum(found.counts.values()),
-        "deliveries_held_back": found.deliveries_held_back,
-        "erasures_applied": found.erasures_applied,
-        "account_lines": sum(verdict.entries for _, verdict in found.verdicts),
-    }
-    answer(told, (), as_json=as_json)
-    return 0 if found.is_whole else NO
-
-
 def _database() -> Iterator[Database]:
     from api import serving
     from screening import migration
