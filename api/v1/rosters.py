@@ -24,7 +24,7 @@ from api.deps import (
     small_row,
 )
 from api.errors import ProblemView
-from screening import roster
+from screening import access, role_matrix, roster
 from screening.roster import ProposedRow
 
 door = Door(prefix="/v1/rosters", tag="rosters")
@@ -45,7 +45,7 @@ class ListedView(View):
 
 
 class RowView(View):
-    """A row of the proposal: what would come of it."""
+    """A row of the proposal: what would come of it. `listed` is for those who know the school's students by name."""
 
     row: int
     change: str
@@ -55,8 +55,8 @@ class RowView(View):
     problems: list[ProblemView]
 
     @classmethod
-    def of(cls, row: ProposedRow) -> "RowView":
-        said = row.listed
+    def of(cls, row: ProposedRow, *, is_named: bool) -> "RowView":
+        said = row.listed if is_named else None
         return cls(
             row=row.row,
             change=row.change,
@@ -116,13 +116,13 @@ def receive(sent: SentDep, session: SessionDep, by: ActorDep, page: PageDep, res
         column_map=form.mapping("map"),
     )
     located(response, f"/v1/rosters/{received.id}")
-    return _shown(session, received.id, page)
+    return _shown(session, received.id, by, page)
 
 
 @door.get("/{roster_id}", roles=KEEPING)
-def show(roster_id: Id, session: SessionDep, page: PageDep) -> RosterView:
+def show(roster_id: Id, session: SessionDep, by: ActorDep, page: PageDep) -> RosterView:
     """The proposal: new, changed, moved, same, refused; a page of its rows."""
-    return _shown(session, roster_id, page)
+    return _shown(session, roster_id, by, page)
 
 
 @door.post("/{roster_id}/commit", roles=KEEPING)
@@ -133,10 +133,11 @@ def commit(
     on = now.astimezone(session.info["timezone"]).date()
     roster.commit(session, roster_id, by=by, on=on, follow=following.follow, notice_version=body.notice_version)
     located(response, f"/v1/rosters/{roster_id}")
-    return _shown(session, roster_id, page)
+    return _shown(session, roster_id, by, page)
 
 
-def _shown(session: SessionDep, roster_id: uuid.UUID, page: PageDep) -> RosterView:
+def _shown(session: SessionDep, roster_id: uuid.UUID, by: access.Actor, page: PageDep) -> RosterView:
+    is_named = by.has(*role_matrix.openers("roster", changes=False))
     (after,) = page.after(small_row) or (-1,)
     found = roster.proposal(session, roster_id, after=after, limit=page.limit + 1)
     rows = page.cut(found.rows, lambda row: (row.row,))
@@ -147,7 +148,7 @@ def _shown(session: SessionDep, roster_id: uuid.UUID, page: PageDep) -> RosterVi
         received_at=found.roster.received_at,
         committed_at=found.roster.committed_at,
         counts=dict(found.counts),
-        rows=[RowView.of(row) for row in rows],
+        rows=[RowView.of(row, is_named=is_named) for row in rows],
         problems=[ProblemView.of(p) for p in found.problems if last is None or (p.row or 0) <= last],
         missing_from_list=list(found.missing) if after < 0 else [],
     )
