@@ -15,6 +15,10 @@ MODES = ("meeting", "home_visit", "video", "phone")
 WAITING = ("planned", "due", "overdue")
 MISSED_REASONS = ("student_absent", "not_reached", "student_declined", "guardian_declined", "staff_absent", "moved")
 """Why a contact did not take place; none of them ends a case."""
+LEFT_REASONS = ("replaced", "in_treatment", "student_declined", "no_longer_needed", "planned_by_mistake")
+"""Why a contact is taken off the list before its time. Without one of them nothing leaves it."""
+SERIOUS = 2
+"""From this tier on a case never stands on no list: the next contact is promised before one leaves."""
 
 
 def is_overdue(follow_up: FollowUp, now: dt.datetime) -> bool:
@@ -50,9 +54,8 @@ def plan(
         planned_at=now,
     )
     session.add(follow_up)
-    if case.state == "open":
-        case.state = "follow_up"
     session.flush()
+    cases.advance(session, case, "follow_up")
     audit.record(session, by, "follow_up.planned", "follow_up", follow_up.id, case=str(case.id), mode=mode)
     return follow_up
 
@@ -77,6 +80,29 @@ def missed(session: Session, follow_up_id: uuid.UUID, reason: str, *, by: access
     return _ended(session, follow_up, "missed", by, now)
 
 
+def leave(
+    session: Session, follow_up_id: uuid.UUID, reason: str, words: str, *, by: access.Actor, now: dt.datetime
+) -> FollowUp:
+    """Takes a promised contact off the list, for one of LEFT_REASONS and with a few words why."""
+    if reason not in LEFT_REASONS:
+        raise Refused(f"A follow-up is left for one of these: {', '.join(LEFT_REASONS)}.", code="unknown_reason")
+    case = cases.working(session, _case_of(session, follow_up_id), by)  # the case first, as a transfer does
+    follow_up = _held(session, follow_up_id, by)
+    if follow_up.state not in WAITING:
+        return _already_ended(follow_up, "left", by)
+    others = select(FollowUp.id).where(
+        FollowUp.district_id == case.district_id,
+        FollowUp.case_id == case.id,
+        FollowUp.id != follow_up.id,
+        FollowUp.state.in_(WAITING),
+    )
+    if case.tier >= SERIOUS and session.scalar(others.limit(1)) is None:
+        raise Refused("Promise the next contact first: this is the only one of a serious case.", code="last_contact")
+    follow_up.left_reason = reason
+    follow_up.sealed_note = cases.seal(session, follow_up.case_id, follow_up.id, cases.required(words))
+    return _ended(session, follow_up, "left", by, now)
+
+
 _FALL_DUE = text(
     "update follow_ups f set state = case when f.due_at < :now then 'overdue' else 'due' end"
     " where f.district_id = :district and f.id in ("
@@ -99,6 +125,13 @@ def fall_due(session: Session, *, now: dt.datetime) -> int:
     overdue = [row.id for row in moved if row.state == "overdue"]
     audit.record_many(session, access.system(district_id), "follow_up.overdue", "follow_up", overdue)
     return len(moved)
+
+
+def _case_of(session: Session, follow_up_id: uuid.UUID) -> uuid.UUID:
+    found = session.get(FollowUp, (access.scope_of(session).district_id, follow_up_id))
+    if found is None:
+        raise NotFound("There is no such follow-up.")
+    return found.case_id
 
 
 def _held(session: Session, follow_up_id: uuid.UUID, by: access.Actor) -> FollowUp:

@@ -26,6 +26,8 @@ CONCERNED = (*ANSWERING, "class_teacher", "school_admin", "staff_member", "distr
 CONTACTS = ("none", "meeting", "home_visit", "video", "phone")
 ENDING = ("monitor", "not_confirmed")
 """Outcomes without a case."""
+PROPOSED = (*ENDING, "wrong_student")
+"""Outcomes that wait for a second person's word."""
 WAITING = ("new", "acknowledged")
 """States of an alert on which somebody still has to decide."""
 
@@ -94,7 +96,8 @@ _COLUMNS = (
 )
 _PROPOSED_BY = (
     "(select t.proposed_by from triages t where t.district_id = :district and t.alert_id = q.id"
-    " and q.state = 'acknowledged' and t.outcome in ('monitor', 'not_confirmed') and t.confirmed_at is null"
+    " and q.state = 'acknowledged' and t.outcome in ('monitor', 'not_confirmed', 'wrong_student')"
+    " and t.confirmed_at is null"
     " and t.tier = q.tier and t.proposed_at >= q.raised_at order by t.proposed_at desc limit 1) as proposed_by"
 )
 _OF_SCHOOL = (
@@ -233,6 +236,7 @@ def triage(
     """
     held = _held(session, alert_id)
     cases.require(by, cases.CARING, held.school_id)
+    cases.refuse_recused(session, by, held.student_id)
     _check_triage(held, outcome, contact, is_student_seen, tier)
     standing = _standing_triage(session, held, outcome, by)
     if standing is not None:
@@ -256,6 +260,7 @@ def confirm_triage(session: Session, alert_id: uuid.UUID, *, by: access.Actor, n
     """The second person's word that an alert ends without a case. A signal since the proposal voids it."""
     held = _held(session, alert_id)
     cases.require(by, CONFIRMING, held.school_id)
+    cases.refuse_recused(session, by, held.student_id)
     proposed = _latest_triage(session, held)
     if proposed is not None and proposed.confirmed_by is not None and proposed.confirmed_at is not None:
         if proposed.confirmed_by == by.person:
@@ -285,26 +290,40 @@ def identify(
         if standing is not None and standing.outcome == "merged" and standing.proposed_by == by.person:
             return standing
         raise _taken(standing)
-    signals = [
-        Signal(
-            student_id=student_id,
-            school_id=school_id,
-            rule=reason.rule,
-            tier=reason.tier,
-            is_self_harm=held.has_self_harm,
-            source=reason.source,
-            round_id=held.round_id,
-        )
-        for reason in session.scalars(select(AlertReason).filter_by(district_id=held.district_id, alert_id=held.id))
-    ]
     policy = routing.policies(session, [held.round_id])[held.round_id]
-    raising.raise_alerts(session, signals, now=now, policy=policy)
+    raising.raise_alerts(session, _as_signals(session, held, student_id, school_id), now=now, policy=policy)
     made = _triage(held, "merged", "none", False, by, now)
     made.sealed_note = sealing.keys(session).seal_text("", f"alert/{held.id}/{made.id}")
     held.state, held.closed_at = "triaged", now
     session.add(made)
     session.flush()
     audit.record(session, by, "alert.identified", "alert", held.id, student=str(student_id), tier=held.tier)
+    return made
+
+
+def misplace(
+    session: Session, alert_id: uuid.UUID, student_id: uuid.UUID, words: str, *, by: access.Actor, now: dt.datetime
+) -> Triage:
+    """This alert is about the wrong student: the right one's alert rings at once, with every reason of it.
+
+    The alert of the wrong one ends only on a second person's word (`confirm_triage`), whatever its tier; both stay.
+    """
+    held = _held(session, alert_id)
+    school_id = _school_of(session, student_id)
+    for where in (held.school_id, school_id):
+        cases.require(by, cases.CARING, where)
+    cases.refuse_recused(session, by, held.student_id)
+    if held.student_id is None or held.student_id == student_id:
+        raise Refused("Name another student than the one whose alert this is.", code="same_student")
+    if held.state != "acknowledged" or held.closed_at is not None:
+        raise Conflict("Only an alert that somebody is looking at can be put right.", code="not_acknowledged")
+    policy = routing.policies(session, [held.round_id])[held.round_id]
+    raising.raise_alerts(session, _as_signals(session, held, student_id, school_id), now=now, policy=policy)
+    made = _triage(held, "wrong_student", "none", False, by, now)
+    made.sealed_note = sealing.keys(session).seal_text(cases.required(words), f"alert/{held.id}/{made.id}")
+    session.add(made)
+    session.flush()
+    audit.record(session, by, "alert.misplaced", "alert", held.id, student=str(student_id), tier=held.tier)
     return made
 
 
@@ -397,7 +416,7 @@ def _standing_acknowledgement(session: Session, alert_id: uuid.UUID, by: access.
         .where(
             Acknowledgement.district_id == access.scope_of(session).district_id, Acknowledgement.alert_id == alert_id
         )
-        .order_by(Acknowledgement.raised_at.desc())
+        .order_by(Acknowledgement.raised_at.desc(), Acknowledgement.at.desc())
         .limit(1)
     ).one_or_none()
     if latest is None:
@@ -470,11 +489,29 @@ def _is_pending(held: Alert, proposed: Triage) -> bool:
     """Whether a proposal to end this alert waits for a second person, and nothing has come up since."""
     return (
         held.state == "acknowledged"
-        and proposed.outcome in ENDING
+        and proposed.outcome in PROPOSED
         and proposed.confirmed_at is None
         and proposed.tier == held.tier
         and proposed.proposed_at >= held.raised_at
     )
+
+
+def _as_signals(session: Session, held: Alert, student_id: uuid.UUID, school_id: uuid.UUID) -> list[Signal]:
+    """Every reason of an alert as a signal about this student, at least as serious together as the alert itself."""
+    reasons = list(session.scalars(select(AlertReason).filter_by(district_id=held.district_id, alert_id=held.id)))
+    return [
+        Signal(
+            student_id=student_id,
+            school_id=school_id,
+            rule=reason.rule,
+            tier=reason.tier,
+            is_self_harm=held.has_self_harm,
+            source=reason.source,
+            round_id=held.round_id,
+            sealed=reason.sealed,
+        )
+        for reason in reasons
+    ]
 
 
 def _second_person_from(session: Session, held: Alert) -> int:

@@ -24,6 +24,9 @@ OPEN = frozenset(
         "/v1/sessions/second-factor",
         "/v1/sessions/code",
         "/v1/sessions/invitation",
+        "/v1/referrals/at-place",
+        "/v1/referrals/at-place/answer",
+        "/v1/referrals/at-place/visit",
         "/v1/sessions/sso",
         "/v1/sessions/sso/callback",
     }

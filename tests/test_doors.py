@@ -114,6 +114,28 @@ EXPECTED: dict[tuple[str, str], frozenset[str]] = {
     ("POST", "/v1/follow-ups/{follow_up_id}/done"): CARE,
     ("POST", "/v1/follow-ups/{follow_up_id}/missed"): CARE,
     ("POST", "/v1/cases/{case_id}/transfer"): CARE,
+    ("POST", "/v1/cases/{case_id}/safety-checks"): CARE,
+    ("POST", "/v1/cases/{case_id}/conferences"): CARE,
+    ("POST", "/v1/cases/{case_id}/conferences/{conference_id}/confirmation"): CARE,
+    ("POST", "/v1/cases/{case_id}/owner"): CARE,
+    ("POST", "/v1/cases/{case_id}/referrals"): CARE,
+    ("POST", "/v1/cases/{case_id}/referral-refusals"): CARE,
+    ("POST", "/v1/alerts/{alert_id}/misplacement"): CARE,
+    ("POST", "/v1/alerts/{alert_id}/recusal"): CARE | {"principal"},
+    ("POST", "/v1/follow-ups/{follow_up_id}/leaving"): CARE,
+    ("GET", "/v1/referrals"): CARE,
+    ("GET", "/v1/referrals/{referral_id}"): CARE,
+    ("POST", "/v1/referrals/{referral_id}/answer"): CARE,
+    ("POST", "/v1/referrals/{referral_id}/visit"): CARE,
+    ("POST", "/v1/referrals/{referral_id}/withdrawal"): CARE,
+    ("POST", "/v1/referrals/{referral_id}/link"): CARE,
+    ("POST", "/v1/referrals/at-place"): ANYBODY,
+    ("POST", "/v1/referrals/at-place/answer"): ANYBODY,
+    ("POST", "/v1/referrals/at-place/visit"): ANYBODY,
+    ("GET", "/v1/destinations"): LOOK | {"school_admin", "district_admin"},
+    ("POST", "/v1/destinations"): ADMIN,
+    ("GET", "/v1/destinations/{destination_id}"): LOOK | {"school_admin", "district_admin"},
+    ("DELETE", "/v1/destinations/{destination_id}"): ADMIN,
     ("PUT", "/v1/cases/{case_id}/plan"): CARE,
     ("GET", "/v1/transfers"): LOOK | ADMIN,
     ("GET", "/v1/transfers/{transfer_id}"): LOOK | ADMIN,
@@ -322,6 +344,9 @@ class Things:
     case: uuid.UUID
     follow_up: uuid.UUID
     transfer: uuid.UUID
+    conference: uuid.UUID
+    referral: uuid.UUID
+    destination: uuid.UUID
     duty: uuid.UUID
     chat: uuid.UUID
     chat: uuid.UUID
@@ -356,6 +381,11 @@ def made_things(cast: Cast, client: TestClient) -> Things:
         an.post(f"/v1/alerts/{alert['id']}/acknowledgement")
     triage = {"outcome": "case_opened", "contact": "meeting", "is_student_seen": True, "words": "We talked."}
     case_id = an.post(f"/v1/alerts/{alerts[0]['id']}/triage", json=triage).json()["case_id"]
+    place = admin.post("/v1/destinations", json={"kind": "hospital", "name": "First Hospital"}).json()
+    refer = BODIES["/v1/cases/{case_id}/referrals"] | {"destination_id": place["id"]}
+    assert an.post(f"/v1/cases/{case_id}/referrals", json=refer).status_code == 201
+    confer = BODIES["/v1/cases/{case_id}/conferences"]
+    assert an.post(f"/v1/cases/{case_id}/conferences", json=confer).status_code == 201
     case = an.post(f"/v1/cases/{case_id}/follow-ups", json={"mode": "phone"}).json()
     transfer = an.post(f"/v1/cases/{case_id}/transfer", json={"school": "C", "summary": "What helped."}).json()
     return Things(
@@ -368,6 +398,9 @@ def made_things(cast: Cast, client: TestClient) -> Things:
         case=case_id,
         follow_up=case["follow_ups"][0]["id"],
         transfer=transfer["id"],
+        conference=case["conferences"][0]["id"],
+        referral=case["referrals"][0]["id"],
+        destination=place["id"],
         duty=_shift_of(cast, secretary),
         chat=_chat_of(cast, uuid.UUID(round_id)),
         chat=_chat_of(cast, uuid.UUID(round_id)),
@@ -445,6 +478,45 @@ BODIES: dict[str, Any] = {
     },
     "/v1/cases/{case_id}/follow-ups": {"mode": "phone"},
     "/v1/cases/{case_id}/closure": {"reason": "resolved", "words": "It is over."},
+    "/v1/cases/{case_id}/safety-checks": {
+        "mode": "meeting",
+        "outcome": "denied",
+        "answers": {
+            "thoughts": "none",
+            "plan": "none",
+            "means": "none",
+            "intent": "none",
+            "attempt": "none",
+            "company": "with_somebody",
+            "hold": "several",
+        },
+        "words": "We talked.",
+        "held_at": "2026-09-01T08:00:00+08:00",
+    },
+    "/v1/cases/{case_id}/conferences": {
+        "tier": "red",
+        "attended": ["counselor", "lead"],
+        "decision": "A plan.",
+        "held_at": "2026-09-01T08:00:00+08:00",
+    },
+    "/v1/cases/{case_id}/owner": {"owner_id": str(NOBODY), "reason": "absent"},
+    "/v1/cases/{case_id}/referrals": {
+        "destination_id": str(NOBODY),
+        "urgency": "routine",
+        "basis": "guardian",
+        "shared": "Sleeps badly.",
+    },
+    "/v1/cases/{case_id}/referral-refusals": {
+        "destination_id": str(NOBODY),
+        "explained": "What may happen.",
+        "reason": "Shame.",
+    },
+    "/v1/alerts/{alert_id}/misplacement": {"student_id": str(NOBODY), "words": "Two of one name."},
+    "/v1/alerts/{alert_id}/recusal": {"person_id": str(NOBODY), "reason": "relative"},
+    "/v1/follow-ups/{follow_up_id}/leaving": {"reason": "replaced", "words": "We meet instead."},
+    "/v1/referrals/{referral_id}/answer": {"is_accepted": True},
+    "/v1/referrals/{referral_id}/visit": {"outcome": "kept", "on": "2026-09-01"},
+    "/v1/referrals/{referral_id}/withdrawal": {"reason": "They moved."},
     "/v1/cases/{case_id}/transfer": {"school": "B", "summary": "What helped."},
     "/v1/cases/{case_id}/plan": {
         "goals": ["To sleep through."],
@@ -483,7 +555,7 @@ def test_what_is_another_schools_or_districts_looks_like_what_is_not_there(
         for kind, actors in strangers.items():
             for actor, stranger in actors:
                 # a round is the district's: every school of it sees it
-                is_shared = path.startswith("/v1/rounds") and actor.district_id == cast.district.id
+                is_shared = path.startswith(("/v1/rounds", "/v1/destinations")) and actor.district_id == cast.district.id
                 if not actor.has(*roles) or is_shared:
                     continue
                 body = BODIES.get(path, {"student_id": str(own.student)} if path.endswith("/student") else None)
@@ -662,7 +734,7 @@ class House:
         leaked = [secret for secret in self.secrets if secret in came.text]
         if leaked:
             return f"leaks {leaked}"
-        is_shared = path.startswith("/v1/rounds") and comer.place == "other school"
+        is_shared = path.startswith(("/v1/rounds", "/v1/destinations")) and comer.place == "other school"
         if "_id}" not in path or is_shared:
             return None if came.status_code in LET_IN else f"{came.status_code} {came.text[:200]}"
         absent = comer.caller.ask(method, address_of(path), json=self.body(path))

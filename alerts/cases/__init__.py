@@ -8,6 +8,7 @@ from alerts.cases.holding import (
     advance,
     get,
     held_with_alert,
+    refuse_recused,
     require,
     require_second_person,
     required,
@@ -16,25 +17,29 @@ from alerts.cases.holding import (
     unseal,
     working,
 )
-from alerts.cases.opening import listed, note, open, raise_tier
+from alerts.cases.opening import HANDED_OVER, give_to, hand_over, listed, note, open, raise_tier
 from alerts.cases.story import Line, Story, story
 
 __all__ = [
     "CARING",
     "COMES_FROM",
+    "HANDED_OVER",
     "Line",
     "Story",
     "TakenByAnother",
     "advance",
     "confirm_closure",
     "get",
+    "give_to",
     "go_on",
+    "hand_over",
     "held_with_alert",
     "listed",
     "note",
     "open",
     "propose_closure",
     "raise_tier",
+    "refuse_recused",
     "reject_closure",
     "require",
     "require_second_person",

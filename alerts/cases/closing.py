@@ -7,10 +7,12 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from alerts import routing
+from alerts.cases import checklist
 from alerts.cases.holding import (
     CARING,
     TakenByAnother,
     held_with_alert,
+    refuse_recused,
     require,
     require_second_person,
     required,
@@ -20,7 +22,7 @@ from alerts.cases.holding import (
 )
 from alerts.models import Case, Closure, FollowUp
 from screening import access, audit
-from screening.errors import Conflict, Problem, Refused
+from screening.errors import Conflict, Refused
 
 
 def propose_closure(
@@ -32,12 +34,14 @@ def propose_closure(
     """
     alert, case = held_with_alert(session, case_id)
     require(by, CARING, case.school_id)
+    refuse_recused(session, by, case.student_id)
     rule = routing.policy_of_student(session, case.student_id).closure
     if reason not in rule.reasons:
         raise Refused(f"A case ends for one of these reasons: {', '.join(rule.reasons)}.", code="unknown_reason")
     if case.state in ("closed", "closure_proposed"):
         return _standing_closure(session, case, by)
-    _refuse_obstacles(session, case)
+    tier = max(case.tier, alert.tier if alert else 0)
+    _refuse_obstacles(session, case, tier)
     closure_id = uuid.uuid4()
     closure = Closure(
         district_id=case.district_id,
@@ -50,7 +54,7 @@ def propose_closure(
         proposed_at=now,
     )
     session.add(closure)
-    if max(case.tier, alert.tier if alert else 0) >= rule.second_person_from:
+    if tier >= rule.second_person_from:
         case.state = "closure_proposed"
         audit.record(session, by, "case.closure_proposed", "case", case.id, reason=reason, tier=case.tier)
     else:
@@ -61,7 +65,7 @@ def propose_closure(
 
 def confirm_closure(session: Session, case_id: uuid.UUID, *, by: access.Actor, now: dt.datetime) -> Closure:
     """Ends a case that somebody else proposed to end; whatever has come up since then stands in the way."""
-    _, case = held_with_alert(session, case_id)
+    alert, case = held_with_alert(session, case_id)
     require(by, CARING, case.school_id)
     closure = _latest_closure(session, case)
     if case.state == "closed" and closure is not None and closure.confirmed_by and closure.confirmed_at:
@@ -71,7 +75,8 @@ def confirm_closure(session: Session, case_id: uuid.UUID, *, by: access.Actor, n
     if case.state != "closure_proposed" or closure is None:
         raise Conflict("Nobody proposes to end this case now.")
     require_second_person(by, closure.proposed_by)
-    _refuse_obstacles(session, case)
+    refuse_recused(session, by, case.student_id)
+    _refuse_obstacles(session, case, max(case.tier, alert.tier if alert else 0))
     closure.confirmed_by, closure.confirmed_at = by.person, now
     _end(session, case, closure.reason, by, now)
     return closure
@@ -94,43 +99,15 @@ def go_on(session: Session, case: Case, *, by: access.Actor, now: dt.datetime) -
         _reject(session, case, closure, by, now)
 
 
-_OBSTACLES = text(
-    "select"
-    " (select count(*) from interviews i where i.district_id = :district and i.case_id = :case"
-    "   and i.is_student_seen) as seen,"
-    " (select i.has_current_risk from interviews i where i.district_id = :district and i.case_id = :case"
-    "   order by i.held_at desc, i.written_at desc limit 1) as is_at_risk,"
-    " (select count(*) from follow_ups f where f.district_id = :district and f.case_id = :case"
-    "   and f.state in ('planned', 'due', 'overdue')) as promised,"
-    " (select count(*) from alerts a where a.district_id = :district and a.student_id = :student"
-    "   and a.closed_at is null and a.state <> 'triaged') as unanswered,"
-    " not exists (select from students s where s.district_id = :district and s.id = :student"
-    "   and s.school_id = :school) as is_elsewhere,"
-    " exists (select from transfers t where t.district_id = :district and t.case_id = :case"
-    "   and t.state in ('announced', 'waiting')) as is_leaving"
-)
 _CLOSE_ALERTS = text(
     "update alerts set closed_at = :now where district_id = :district and student_id = :student"
     " and closed_at is null and state = 'triaged'"
 )
 
 
-def _refuse_obstacles(session: Session, case: Case) -> None:
-    found = session.execute(
-        _OBSTACLES,
-        {"district": case.district_id, "case": case.id, "student": case.student_id, "school": case.school_id},
-    ).one()
-    problems = []
-    if not found.seen:
-        problems.append(Problem("no_interview", "Nobody has written of an interview with the student."))
-    if found.is_at_risk:
-        problems.append(Problem("current_risk", "The latest interview found a current risk."))
-    if found.promised:
-        problems.append(Problem("follow_up_open", f"Follow-ups that are still promised: {found.promised}."))
-    if found.unanswered:
-        problems.append(Problem("alert_open", "The student has an alert that nobody has triaged yet."))
-    if found.is_elsewhere or found.is_leaving:  # a red of the new school's would not be seen from here
-        problems.append(Problem("transfer_open", "Another school is to take this case over; it may end there."))
+def _refuse_obstacles(session: Session, case: Case, tier: int) -> None:
+    demanded = routing.policy_of_student(session, case.student_id).closure.checklist.get(tier, ())
+    problems = checklist.obstacles(checklist.facts_of(session, case), demanded)
     if problems:
         raise Refused("This case cannot end yet.", code="cannot_close", problems=problems)
 
@@ -144,8 +121,10 @@ def _end(session: Session, case: Case, reason: str, by: access.Actor, now: dt.da
 
 def _reject(session: Session, case: Case, closure: Closure, by: access.Actor, now: dt.datetime) -> None:
     closure.rejected_at = now
+    facts = checklist.facts_of(session, case)
     promised = select(FollowUp.id).filter_by(district_id=case.district_id, case_id=case.id).limit(1)
-    case.state = "open" if session.scalar(promised) is None else "follow_up"
+    has_follow_up = session.scalar(promised) is not None
+    case.state = "follow_up" if has_follow_up else "assessing" if facts.seen else "open"
     tell(session, case, "closure_rejected", by, now)
     audit.record(session, by, "case.closure_rejected", "case", case.id)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from alerts.models import Alert, Case, CaseEntry
+from alerts.models import Alert, Case, CaseEntry, Recusal
 from screening import access, sealing
 from screening.errors import Conflict, NotFound, Refused
 
@@ -62,9 +62,15 @@ def working(session: Session, case_id: uuid.UUID, by: access.Actor) -> Case:
     """
     case = _case(session, case_id, is_locked=True)
     require(by, CARING, case.school_id)
+    refuse_recused(session, by, case.student_id)
     if case.state == "closed":
         raise Refused("This case is closed; a new alert opens a new one.", code="case_closed")
     return case
+
+
+def held(session: Session, case_id: uuid.UUID) -> Case:
+    """The case, held against others until the end of the transaction. Raises NotFound."""
+    return _case(session, case_id, is_locked=True)
 
 
 def held_with_alert(session: Session, case_id: uuid.UUID) -> tuple[Alert | None, Case]:
@@ -84,6 +90,17 @@ def held_with_alert(session: Session, case_id: uuid.UUID) -> tuple[Alert | None,
         .execution_options(populate_existing=True)
     ).one_or_none()
     return alert, _case(session, case_id, is_locked=True)
+
+
+def refuse_recused(session: Session, by: access.Actor, student_id: uuid.UUID | None) -> None:
+    """That this person need not keep out of what is decided about this student. Raises Refused."""
+    known = select(Recusal.id).where(
+        Recusal.district_id == by.district_id,
+        Recusal.student_id == student_id,
+        Recusal.person_id.in_([by.staff_id, by.account_id]),
+    )
+    if student_id is not None and session.scalar(known) is not None:
+        raise Refused("You keep out of what concerns this student; somebody else decides.", code="recused")
 
 
 def advance(session: Session, case: Case, state: str) -> None:

@@ -8,11 +8,15 @@ from sqlalchemy import select, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 
+from alerts import routing
 from alerts.cases.closing import go_on
-from alerts.cases.holding import CARING, get, require, required, tell, working
+from alerts.cases.holding import CARING, get, held, refuse_recused, require, required, tell, working
 from alerts.models import Case, CaseEntry
 from screening import access, audit
 from screening.errors import Conflict, Refused
+
+HANDED_OVER = ("absent", "conflict", "workload", "left")
+"""Why somebody else owns a case from now on."""
 
 
 def open(
@@ -79,6 +83,33 @@ def raise_tier(session: Session, case_id: uuid.UUID, tier: int, *, by: access.Ac
     if tier < case.tier:
         raise Refused("A tier is never lowered here.", code="tier_lowered")
     return _raised(session, case, tier, by, now)
+
+
+def hand_over(
+    session: Session, case_id: uuid.UUID, owner: uuid.UUID, reason: str, *, by: access.Actor, now: dt.datetime
+) -> Case:
+    """Another counselor or lead of the school owns the case from now on, with every clock as it runs."""
+    if reason not in HANDED_OVER:
+        raise Refused(f"A case is handed over for one of these: {', '.join(HANDED_OVER)}.", code="unknown_reason")
+    case = working(session, case_id, by)
+    rota = routing.rota(session, now=now)
+    if owner not in {each for role in CARING for each in rota.holding(role, case.school_id)}:
+        raise Refused("The new owner has to be a counselor or the lead of this school.", code="unknown_owner")
+    refuse_recused(session, access.Actor(None, by.district_id, staff_id=owner), case.student_id)
+    return give_to(session, case_id, owner, reason, by=by, now=now)
+
+
+def give_to(
+    session: Session, case_id: uuid.UUID, owner: uuid.UUID, reason: str, *, by: access.Actor, now: dt.datetime
+) -> Case:
+    """Writes the new owner down; who may has been asked before."""
+    case = held(session, case_id)
+    if case.owner_id == owner:
+        return case
+    case.owner_id = owner
+    tell(session, case, f"handed_over/{reason}", by, now)
+    audit.record(session, by, "case.handed_over", "case", case.id, to=str(owner), reason=reason)
+    return case
 
 
 _PRIOR_CASE = text(

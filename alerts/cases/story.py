@@ -1,13 +1,15 @@
 """A case's story: all that happened in it, in order of time."""
 
 import datetime as dt
+import json
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from alerts import forms
 from alerts.cases.holding import get, unseal
 from alerts.models import Case, CaseEntry, Closure, FollowUp, Interview, Triage
 from screening import sealing
@@ -22,6 +24,8 @@ class Line:
     subject_id: uuid.UUID
     by: uuid.UUID | None
     words: str | None = None
+    fields: Mapping[str, str | bool] | None = None
+    """The answers of a form."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,11 @@ def story(session: Session, case_id: uuid.UUID) -> Story:
 def _told(session: Session, entries: Sequence[CaseEntry]) -> Iterator[Line]:
     for entry in entries:
         words = unseal(session, entry.case_id, entry.id, entry.sealed)
-        yield Line(entry.at, entry.kind, entry.id, entry.by, words)
+        if words is not None and entry.kind.split("/")[0] in forms.FORMS:
+            told = json.loads(words)
+            yield Line(entry.at, entry.kind, entry.id, entry.by, told["words"], told["fields"])
+        else:
+            yield Line(entry.at, entry.kind, entry.id, entry.by, words)
 
 
 def _lines(session: Session, told: Story) -> Iterator[Line]:
@@ -64,7 +72,10 @@ def _lines(session: Session, told: Story) -> Iterator[Line]:
         words = sealing.keys(session).open_text(triage.sealed_note, f"alert/{triage.alert_id}/{triage.id}")
         yield Line(triage.proposed_at, f"triage/{triage.outcome}", triage.id, triage.proposed_by, words)
     for held in told.interviews:
-        yield Line(held.held_at, "interview", held.id, held.by, unseal(session, case.id, held.id, held.sealed_note))
+        form = unseal(session, case.id, held.id, held.sealed_form)
+        words_found = unseal(session, case.id, held.id, held.sealed_note)
+        kind = f"safety_check/{held.outcome}" if held.outcome else "interview"
+        yield Line(held.held_at, kind, held.id, held.by, words_found, json.loads(form) if form else None)
     for follow_up in told.follow_ups:
         yield Line(follow_up.planned_at, "follow_up/planned", follow_up.id, follow_up.planned_by)
         if follow_up.ended_at:

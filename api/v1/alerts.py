@@ -13,7 +13,7 @@ from fastapi import Query, Request, Response
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from alerts import delivery, knowing, triage
+from alerts import delivery, knowing, recusals, triage
 from alerts.models import Case
 from alerts.triage import AlertStory, Cursor, QueueRow
 from api.deps import (
@@ -70,6 +70,18 @@ class TriageBody(Body):
 
 class StudentBody(Body):
     student_id: Id
+
+
+class MisplacedBody(Body):
+    """Whose alert it really is, and how one knows."""
+
+    student_id: Id
+    words: Words
+
+
+class RecusalBody(Body):
+    person_id: Id
+    reason: Literal["subject", "relative", "other"]
 
 
 class ReasonView(View):
@@ -254,6 +266,41 @@ def identify(
     return _story(session, alert_id, by, now, request.app.state.settings.locale)
 
 
+@door.post("/{alert_id}/misplacement", roles=CARING)
+def misplace(
+    alert_id: Id,
+    body: MisplacedBody,
+    request: Request,
+    session: SessionDep,
+    by: ActorDep,
+    now: NowDep,
+    response: Response,
+) -> AlertStoryView:
+    """It is about another student, whose alert rings at once; this one ends on a second person's word."""
+    triage.misplace(session, alert_id, body.student_id, body.words, by=by, now=now)
+    located(response, f"/v1/alerts/{alert_id}")
+    return _story(session, alert_id, by, now, request.app.state.settings.locale)
+
+
+@door.post("/{alert_id}/recusal", roles=CARING | {"principal"})
+def recuse(
+    alert_id: Id,
+    body: RecusalBody,
+    request: Request,
+    session: SessionDep,
+    by: ActorDep,
+    now: NowDep,
+    response: Response,
+) -> AlertStoryView:
+    """Keeps somebody out of what concerns this student: themselves, or said by the lead or the principal."""
+    found = triage.alert(session, alert_id).row
+    if found.student_id is None:
+        raise NotFound("There is no such alert.")
+    recusals.recuse(session, found.student_id, body.person_id, body.reason, by=by, now=now)
+    located(response, f"/v1/alerts/{alert_id}")
+    return _story(session, alert_id, by, now, request.app.state.settings.locale)
+
+
 # -- what is shown to whom ------------------------------------------------------------------------------
 
 
@@ -380,6 +427,7 @@ def _with_reasons(session: Session, plain: AlertView, row: QueueRow, name: str |
 _SPOKEN = {
     "concern": {"en": "Somebody is concerned.", "zh_CN": "有人表示担忧。"},
     "concern_self_harm": {"en": "Somebody is concerned about self-harm.", "zh_CN": "有人担忧学生自伤。"},
+    "safety_check_imminent": {"en": "A talk found a danger that is near.", "zh_CN": "面谈发现迫近的危险。"},
     "raised_at_triage": {"en": "Raised by the one who looked.", "zh_CN": "查看者提高了等级。"},
 }
 

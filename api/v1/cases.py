@@ -12,8 +12,8 @@ from fastapi import Query, Request, Response
 from pydantic import Field
 from sqlalchemy.orm import Session
 
-from alerts import cases, follow_ups, interviews, knowing, plans, transfers
-from alerts.models import Case, Plan
+from alerts import cases, conferences, entries, follow_ups, interviews, knowing, plans, referrals, transfers
+from alerts.models import Case, Conference, Plan
 from api.deps import (
     CARING,
     TIERS,
@@ -39,9 +39,11 @@ from api.deps import (
     tier_name,
 )
 from api.v1.follow_ups import FollowUpView, Mode
+from api.v1.referrals import ReferralView
 from api.v1.transfers import HandoverView, handover_views
 from screening import access, approvals, audit, db, students
 from screening.db import lock
+from screening.errors import NotFound
 
 door = Door(prefix="/v1/cases", tag="cases")
 
@@ -73,7 +75,59 @@ class CaseBody(Body):
 
 
 class EntryBody(Body):
+    """A note; or one of the forms, with the fields that it asks for."""
+
     words: Words
+    kind: Literal[
+        "note",
+        "guardian_contact",
+        "absence",
+        "welfare_check",
+        "bullying",
+        "mandatory_report",
+        "leave",
+        "return_assessment",
+    ] = "note"
+    fields: dict[str, Word | bool] = Field(default_factory=dict, max_length=20)
+
+
+class SafetyCheckBody(Body):
+    mode: Mode
+    outcome: Literal["disclosed", "denied", "misclick", "not_answered"]
+    answers: Annotated[dict[str, Word | bool], Field(max_length=20)]
+    words: Words
+    held_at: Moment
+
+
+class ConferenceBody(Body):
+    tier: RaisedTier
+    attended: Annotated[list[Word], Field(max_length=20)]
+    decision: Words
+    held_at: Moment
+
+
+class OwnerBody(Body):
+    owner_id: Id
+    reason: Literal["absent", "conflict", "workload", "left"]
+
+
+class ReferralBody(Body):
+    """`shared` is what the place is told. Without agreement only for a danger: `override` with its reason."""
+
+    destination_id: Id
+    urgency: Literal["emergency", "urgent", "routine"]
+    basis: Literal["guardian", "student", "both", "override"]
+    shared: Words
+    reason: Words | None = None
+    appointment_at: Moment | None = None
+
+
+class RefusalBody(Body):
+    """What was explained, and why the family does not agree."""
+
+    destination_id: Id
+    explained: Words
+    reason: Words
 
 
 class InterviewBody(Body):
@@ -181,11 +235,24 @@ class LineView(View):
     subject_id: uuid.UUID
     by: uuid.UUID | None
     words: str | None
+    fields: dict[str, str | bool] | None = None
+
+
+class ConferenceView(View):
+    id: uuid.UUID
+    tier: Tier
+    attended: list[str]
+    held_at: dt.datetime
+    written_by: uuid.UUID
+    confirmed_by: uuid.UUID | None
+    confirmed_at: dt.datetime | None
+    decision: str | None
 
 
 class InterviewView(View):
     id: uuid.UUID
     mode: str
+    outcome: str | None
     is_student_seen: bool
     has_current_risk: bool
     is_concern_confirmed: bool
@@ -210,6 +277,8 @@ class CaseView(CaseLine):
     follow_ups: list[FollowUpView]
     closures: list[ClosureView]
     plan: PlanView | None
+    conferences: list[ConferenceView]
+    referrals: list[ReferralView]
 
 
 @door.get("", roles=CARING)
@@ -260,7 +329,105 @@ def note(
 ) -> CaseView:
     """A line in the story."""
     _hold(session, case_id, by, request)
-    cases.note(session, case_id, body.words, by=by, now=now)
+    if body.kind == "note":
+        cases.note(session, case_id, body.words, by=by, now=now)
+    else:
+        entries.fill(session, case_id, body.kind, body.fields, body.words, by=by, now=now)
+    return _answered(session, case_id, by, response)
+
+
+@door.post("/{case_id}/safety-checks", roles=CARING, status=201, is_conditional=True)
+def check_safety(
+    case_id: Id,
+    body: SafetyCheckBody,
+    request: Request,
+    session: SessionDep,
+    by: ActorDep,
+    now: NowDep,
+    response: Response,
+) -> CaseView:
+    """What a safety check found; an imminent danger rings at once."""
+    _hold(session, case_id, by, request)
+    interviews.check_safety(session, case_id, **body.model_dump(), by=by, now=now)
+    return _answered(session, case_id, by, response)
+
+
+@door.post("/{case_id}/conferences", roles=CARING, status=201, is_conditional=True)
+def confer(
+    case_id: Id,
+    body: ConferenceBody,
+    request: Request,
+    session: SessionDep,
+    by: ActorDep,
+    now: NowDep,
+    response: Response,
+) -> CaseView:
+    """What a conference decided; a second person confirms it, and one of the two is the lead."""
+    _hold(session, case_id, by, request)
+    told = body.model_dump() | {"tier": TIERS.index(body.tier)}
+    conferences.write(session, case_id, **told, by=by, now=now)
+    return _answered(session, case_id, by, response)
+
+
+@door.post("/{case_id}/conferences/{conference_id}/confirmation", roles=CARING)
+def confirm_conference(
+    case_id: Id, conference_id: Id, session: SessionDep, by: ActorDep, now: NowDep, response: Response
+) -> CaseView:
+    """The second person's word."""
+    cases.get(session, case_id)
+    if conference_id not in [each.id for each in conferences.listed(session, case_id)]:
+        raise NotFound("There is no such conference.")
+    conferences.confirm(session, conference_id, by=by, now=now)
+    return _answered(session, case_id, by, response)
+
+
+@door.post("/{case_id}/owner", roles=CARING, is_conditional=True)
+def hand_over(
+    case_id: Id,
+    body: OwnerBody,
+    request: Request,
+    session: SessionDep,
+    by: ActorDep,
+    now: NowDep,
+    response: Response,
+) -> CaseView:
+    """A colleague owns the case from now on; its clocks go on."""
+    _hold(session, case_id, by, request)
+    cases.hand_over(session, case_id, body.owner_id, body.reason, by=by, now=now)
+    return _answered(session, case_id, by, response)
+
+
+@door.post("/{case_id}/referrals", roles=CARING, status=201, is_conditional=True)
+def refer(
+    case_id: Id,
+    body: ReferralBody,
+    request: Request,
+    session: SessionDep,
+    by: ActorDep,
+    now: NowDep,
+    response: Response,
+) -> CaseView:
+    """Refers the student to a place of the directory."""
+    _hold(session, case_id, by, request)
+    told = body.model_dump(exclude={"destination_id"})
+    referrals.make(session, case_id, body.destination_id, **told, by=by, now=now)
+    return _answered(session, case_id, by, response)
+
+
+@door.post("/{case_id}/referral-refusals", roles=CARING, status=201, is_conditional=True)
+def refuse_referral(
+    case_id: Id,
+    body: RefusalBody,
+    request: Request,
+    session: SessionDep,
+    by: ActorDep,
+    now: NowDep,
+    response: Response,
+) -> CaseView:
+    """The family does not agree: a second talk is promised within two days, and the lead hears."""
+    _hold(session, case_id, by, request)
+    told = body.model_dump(exclude={"destination_id"})
+    referrals.refuse(session, case_id, body.destination_id, **told, by=by, now=now)
     return _answered(session, case_id, by, response)
 
 
@@ -407,6 +574,7 @@ def _shown(session: Session, case_id: uuid.UUID, by: access.Actor) -> CaseView:
                 subject_id=each.subject_id,
                 by=each.by,
                 words=each.words if reads_all or each.by == by.person else None,
+                fields=dict(each.fields) if each.fields and (reads_all or each.by == by.person) else None,
             )
             for each in found.lines
         ],
@@ -414,6 +582,11 @@ def _shown(session: Session, case_id: uuid.UUID, by: access.Actor) -> CaseView:
         follow_ups=[FollowUpView.model_validate(each) for each in found.follow_ups],
         closures=[ClosureView.model_validate(each) for each in found.closures],
         plan=_plan_view(session, plans.newest(session, case.id)),
+        conferences=[
+            _conference_view(session, each, reads_all or by.person in (each.written_by, each.confirmed_by))
+            for each in conferences.listed(session, case.id)
+        ],
+        referrals=[ReferralView.model_validate(each) for each in referrals.of_case(session, case.id)],
     )
 
 
@@ -431,6 +604,19 @@ def _plan_view(session: Session, plan: Plan | None) -> PlanView | None:
         goals=list(content.goals),
         actions=[ActionView.model_validate(each) for each in content.actions],
         knows=[KnowsView.model_validate(each) for each in content.knows],
+    )
+
+
+def _conference_view(session: Session, found: Conference, reads: bool) -> ConferenceView:
+    return ConferenceView(
+        id=found.id,
+        tier=tier_name(found.tier),
+        attended=list(found.attended),
+        held_at=found.held_at,
+        written_by=found.written_by,
+        confirmed_by=found.confirmed_by,
+        confirmed_at=found.confirmed_at,
+        decision=cases.unseal(session, found.case_id, found.id, found.sealed_decision) if reads else None,
     )
 
 

@@ -17,7 +17,7 @@ from screening.errors import NotFound
 door = Door(prefix="/v1/follow-ups", tag="follow-ups")
 
 Mode = Literal["meeting", "home_visit", "video", "phone"]
-State = Literal["planned", "due", "overdue", "done", "missed"]
+State = Literal["planned", "due", "overdue", "done", "missed", "left"]
 Reason = Literal["student_absent", "not_reached", "student_declined", "guardian_declined", "staff_absent", "moved"]
 TOLD = CARING | {"principal"}
 """Overdue contacts are told to the lead or the principal, who follow the link."""
@@ -31,6 +31,11 @@ class MissedBody(Body):
     reason: Reason
 
 
+class LeftBody(Body):
+    reason: Literal["replaced", "in_treatment", "student_declined", "no_longer_needed", "planned_by_mistake"]
+    words: Words
+
+
 class FollowUpView(View):
     id: uuid.UUID
     case_id: uuid.UUID
@@ -42,6 +47,7 @@ class FollowUpView(View):
     ended_by: uuid.UUID | None
     ended_at: dt.datetime | None
     missed_reason: str | None
+    left_reason: str | None
 
 
 class FollowUpsView(View):
@@ -93,6 +99,16 @@ def missed(
 ) -> FollowUpView:
     """The contact did not take place."""
     follow_ups.missed(session, follow_up_id, body.reason, by=by, now=now)
+    located(response, f"/v1/follow-ups/{follow_up_id}")
+    return _shown(session, follow_up_id)
+
+
+@door.post("/{follow_up_id}/leaving", roles=CARING)
+def leave(
+    follow_up_id: Id, body: LeftBody, session: SessionDep, by: ActorDep, now: NowDep, response: Response
+) -> FollowUpView:
+    """The contact is taken off the list before its time, with a reason."""
+    follow_ups.leave(session, follow_up_id, body.reason, body.words, by=by, now=now)
     located(response, f"/v1/follow-ups/{follow_up_id}")
     return _shown(session, follow_up_id)
 

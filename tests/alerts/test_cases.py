@@ -199,7 +199,7 @@ def test_a_proposed_end_is_taken_back_and_proposed_again(cast: Cast) -> None:
         talk(session, case, cast.an)
         first = cases.propose_closure(session, case.id, "resolved", "Well.", by=cast.an, now=MONDAY)
         cases.reject_closure(session, case.id, by=cast.lead, now=MONDAY + HOUR)
-        assert cases.get(session, case.id).state == "open"
+        assert cases.get(session, case.id).state == "assessing"
         second = cases.propose_closure(session, case.id, "in_treatment", "Clinic.", by=cast.bo, now=MONDAY + DAY)
         assert second.id != first.id
         cases.confirm_closure(session, case.id, by=cast.an, now=MONDAY + DAY)
