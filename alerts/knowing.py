@@ -10,7 +10,8 @@ import uuid
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from screening import access, approvals, staff
+from alerts import delivery
+from screening import access, approvals, audit, staff
 from screening.errors import AccessNeeded, NotFound
 
 GROUNDS = (
@@ -26,6 +27,10 @@ GROUNDS = (
 """Why it is shown, the closest first. They stand in the account's lines."""
 SAFETY_ONLY = frozenset({"lead"})
 """Grounds that open tiers, scores and safety items, and no other answer."""
+OWN_WORK = frozenset(GROUNDS[:4])
+BUDGET = 30
+"""Students whose results one person opens in an hour without a second person's word for each further one."""
+AN_HOUR = dt.timedelta(hours=1)
 REMEMBERED = dt.timedelta(days=90)
 """How long an ended alert or case still makes its people those who know the student."""
 
@@ -72,6 +77,54 @@ def require(session: Session, student_id: uuid.UUID, *, by: access.Actor, now: d
     if why is None:
         raise AccessNeeded("You have nothing to do with this student. Ask for access: /v1/access-requests.")
     return why
+
+
+# -- opening many -----------------------------------------------------------------------------------------
+
+
+def has_opened_many(session: Session, student_id: uuid.UUID, *, by: access.Actor, now: dt.datetime) -> bool:
+    """Whether this person has opened as many other students in the last hour as one opens without being asked why."""
+    asked = {
+        "district": access.scope_of(session).district_id,
+        "account": by.account_id,
+        "since": now - AN_HOUR,
+        "student": str(student_id),
+    }
+    return int(session.execute(_OPENED, asked).scalar_one()) >= BUDGET
+
+
+def require_second_person(
+    session: Session, student_id: uuid.UUID, why: str, *, by: access.Actor, now: dt.datetime
+) -> None:
+    """On the ground of a role alone a second person grants each further student; what one was asked to look at is
+    refused to nobody. Raises AccessNeeded (`budget_spent`)."""
+    if why not in OWN_WORK and approvals.standing(session, student_id, by=by, now=now) is None:
+        words = f"You have opened {BUDGET} students within an hour. Ask for access: /v1/access-requests."
+        raise AccessNeeded(words, code="budget_spent")
+
+
+def alarm(session: Session, *, by: access.Actor, now: dt.datetime) -> None:
+    """Tells privacy officers, and the leads of the reader's schools, that somebody opens many; once an hour.
+
+    In a unit of its own in the whole district: the reading itself may be refused.
+    """
+    places: list[uuid.UUID | None] = [*(by.schools_as("counselor", "lead") or ()), None]
+    people = {one for school_id in places for one in staff.people_with(session, TOLD_OF_MANY, school_id)}
+    hour = now.replace(minute=0, second=0, microsecond=0).isoformat()
+    reader = by.account_id or by.person
+    notices = [
+        delivery.Notice(one, None, "reading", reader, f"many/{hour}", "immediate", now)
+        for one in sorted(people - {by.person})
+    ]
+    delivery.put(session, notices, now=now)
+    audit.record(session, by, "access.budget_spent", "account", reader, budget=BUDGET)
+
+
+TOLD_OF_MANY = ("lead", "privacy_officer")
+_OPENED = text(
+    "select count(distinct subject_id) from audit_entries where district_id = :district and actor_id = :account"
+    " and action = 'result.read' and at > :since and subject_id <> :student"
+)
 
 
 def _by_role(session: Session, school_id: uuid.UUID, by: access.Actor) -> str | None:

@@ -1111,6 +1111,7 @@ class AuditEntry(Tenant):
             "subject_id",
             postgresql_where="action in ('alert.read', 'case.read', 'result.read', 'student.named')",
         ),
+        Index("ix_audit_entries_opened", "district_id", "actor_id", "at", postgresql_where="action = 'result.read'"),
     )
     id: Mapped[int] = mapped_column(BigInteger, sa.Identity(always=True), primary_key=True)
     at: Mapped[dt.datetime] = mapped_column(server_default=func.now())

@@ -7,8 +7,8 @@ from fastapi import Query, Request
 from sqlalchemy.orm import Session
 
 from alerts import knowing
-from api.deps import CARING, ActorDep, Door, Id, NowDep, SessionDep, Tier, View, tier_name
-from api.v1.shown import FormView, ResultView
+from api.deps import CARING, ActorDep, DatabaseDep, Door, Id, NowDep, SessionDep, Tier, View, tier_name
+from api.v1.shown import FormView, ResultView, needed
 from screening import history
 from screening.history import ScoredForm
 
@@ -48,12 +48,14 @@ class ExplanationView(View):
 
 
 @door.get("/{student_id}/{round_id}", roles=CARING)
-def show(student_id: Id, round_id: Id, session: SessionDep, by: ActorDep, now: NowDep) -> RoundResultView:
+def show(
+    student_id: Id, round_id: Id, session: SessionDep, database: DatabaseDep, by: ActorDep, now: NowDep
+) -> RoundResultView:
     """The standing result of one student in one round, with scores and answers: for those who have to do with them.
 
     The reading is kept account of, with the ground on which it was shown.
     """
-    why = knowing.require(session, student_id, by=by, now=now)
+    why = needed(session, database, student_id, by, now)
     found = history.of_round(session, student_id, round_id, by=by, because=why)
     return RoundResultView(
         student_id=student_id,
@@ -78,13 +80,14 @@ def explain(
     round_id: Id,
     request: Request,
     session: SessionDep,
+    database: DatabaseDep,
     by: ActorDep,
     now: NowDep,
     locale: Annotated[Literal["zh_CN", "en"] | None, Query()] = None,
 ) -> ExplanationView:
     """The reasons in plain words, and the tier that they add up to."""
     spoken = locale or request.app.state.settings.locale
-    why = knowing.require(session, student_id, by=by, now=now)
+    why = needed(session, database, student_id, by, now)
     result, reasons = history.explained(session, student_id, round_id, locale=spoken, by=by, because=why)
     return ExplanationView(
         student_id=student_id,

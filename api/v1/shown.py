@@ -3,8 +3,26 @@
 import datetime as dt
 import uuid
 
+from sqlalchemy.orm import Session
+
+from alerts import knowing
 from api.deps import Tier, View, tier_name
+from screening import access
+from screening.db import Database
 from screening.history import RoundOfStudent, ScoredForm, StandingResult
+
+
+def needed(session: Session, database: Database, student_id: uuid.UUID, by: access.Actor, now: dt.datetime) -> str:
+    """The ground on which what is kept of a student is shown to this reader; opening many is told of.
+
+    Raises NotFound for a student out of scope, AccessNeeded without a ground or with the hour's budget spent.
+    """
+    why = knowing.require(session, student_id, by=by, now=now)
+    if knowing.has_opened_many(session, student_id, by=by, now=now):
+        with database.unit(access.Scope(by.district_id)) as own:
+            knowing.alarm(own, by=by, now=now)
+        knowing.require_second_person(session, student_id, why, by=by, now=now)
+    return why
 
 
 class FormView(View):

@@ -8,9 +8,21 @@ from typing import Annotated
 from fastapi import Query
 from sqlalchemy.orm import Session
 
-from alerts import knowing
-from api.deps import CARING, ActorDep, Door, Id, NowDep, PageDep, Sender, SessionDep, View, school_codes, school_id
-from api.v1.shown import RoundOfStudentView
+from api.deps import (
+    CARING,
+    ActorDep,
+    DatabaseDep,
+    Door,
+    Id,
+    NowDep,
+    PageDep,
+    Sender,
+    SessionDep,
+    View,
+    school_codes,
+    school_id,
+)
+from api.v1.shown import RoundOfStudentView, needed
 from screening import access, history, students
 from screening.students import Enrolled
 
@@ -69,9 +81,9 @@ def show(student_id: Id, session: SessionDep, by: ActorDep) -> StudentView:
 
 
 @door.get("/{student_id}/history", roles=CARING)
-def over_rounds(student_id: Id, session: SessionDep, by: ActorDep, now: NowDep) -> HistoryView:
+def over_rounds(student_id: Id, session: SessionDep, database: DatabaseDep, by: ActorDep, now: NowDep) -> HistoryView:
     """Every round of one student, for those who have to do with them: the standing tier, and what each form scored."""
-    why = knowing.require(session, student_id, by=by, now=now)
+    why = needed(session, database, student_id, by, now)
     found = history.of_student(session, student_id, by=by, because=why)
     return HistoryView(student_id=student_id, rounds=[RoundOfStudentView.of(each) for each in found])
 

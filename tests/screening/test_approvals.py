@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from alerts import cases, glass, knowing, plans, triage
-from screening import access, approvals, db
+from screening import access, approvals, audit, db
 from screening.access import Actor
 from screening.errors import Conflict, NotFound, Refused
 from tests.alerts.episodes import RED, ring
@@ -414,3 +414,42 @@ def test_every_broken_glass_is_looked_into_by_a_privacy_officer_and_counted(
     counted = looking.get("/v1/access-requests/figures").json()
     assert (counted["glasses_broken"], counted["reviewed"], counted["reviews_overdue"]) == (1, 1, 0)
     assert set(approvals.BREAKING) <= access.ROLES
+
+
+# -- opening many -----------------------------------------------------------------------------------------
+
+
+def opened_many(cast: Cast, who: Actor) -> None:
+    with cast.database.unit(cast.scope_a) as session:
+        for _ in range(knowing.BUDGET):
+            audit.record(session, who, "result.read", "student", uuid.uuid4())
+
+
+def test_whoever_opens_many_is_told_of_and_needs_a_second_person(
+    cast: Cast, screened: Screened, officer: Actor, now: dt.datetime
+) -> None:
+    assert screened.lead.get(screened.addresses[0]).status_code == 200
+    opened_many(cast, cast.lead)
+    for address in screened.addresses:
+        came = screened.lead.get(address)
+        assert (came.status_code, came.json()["code"]) == (403, "budget_spent"), address
+    with cast.database.unit(cast.scope) as session:
+        told = session.execute(text("select recipient_id from deliveries where subject = 'reading'")).scalars().all()
+    assert told == [officer.staff_id]
+    assert len(lines(cast, "access.budget_spent")) == 3
+    with cast.database.unit(cast.scope_a) as session:
+        asked = approvals.ask(session, screened.student, WHY, hours=2, by=cast.lead, now=now)
+    with cast.database.unit(cast.scope) as session:
+        approvals.decide(session, asked.id, is_granted=True, by=officer, now=now)
+    assert screened.lead.get(screened.addresses[0]).status_code == 200
+
+
+def test_what_one_was_asked_to_look_at_is_refused_to_nobody_and_still_told_of(
+    cast: Cast, screened: Screened, now: dt.datetime
+) -> None:
+    with cast.database.unit(cast.scope_a) as session:
+        alert = ring(session, cast.students.granted_13, RED, at=now)
+        triage.acknowledge(session, alert.id, by=cast.an, now=now)
+    opened_many(cast, cast.an)
+    assert screened.an.get(screened.addresses[0]).status_code == 200
+    assert len(lines(cast, "access.budget_spent")) == 1
