@@ -75,14 +75,14 @@ def known(session: Session, *, at: dt.datetime) -> pl.DataFrame:
         schema=SCHEMA,
         orient="row",
     )
-    return frame.filter(pl.struct("round_id", "student_id").is_in(_with_consent(session, frame, at)))
+    return frame.join(_with_consent(session, frame, at), on=["round_id", "student_id"], how="semi")
 
 
-def _with_consent(session: Session, labels: pl.DataFrame, at: dt.datetime) -> pl.Series:
+def _with_consent(session: Session, labels: pl.DataFrame, at: dt.datetime) -> pl.DataFrame:
     kept = []
     for (round_id,), group in labels.group_by("round_id"):
         policy = rounds.rules_of(session, uuid.UUID(str(round_id))).policy
         students = [uuid.UUID(student) for student in group.get_column("student_id")]
         allowed = consent.in_force(session, students, at=at, policy=policy)
-        kept += [{"round_id": str(round_id), "student_id": str(student)} for student in allowed]
-    return pl.Series(kept, dtype=pl.Struct({"round_id": pl.String, "student_id": pl.String}))
+        kept += [(str(round_id), str(student)) for student in allowed]
+    return pl.DataFrame(kept, schema={"round_id": pl.String, "student_id": pl.String}, orient="row")
