@@ -34,10 +34,9 @@ from tests.sending import send
     yellow_from=st.floats(0, 1),
     more=st.floats(0, 1),
 )
-def test_the_model_never_lowers_and_never_reaches_red(
+def test_model_monotone_it_never_lowers_and_never_reaches_red(
     rule_tier: int, probability: float, yellow_from: float, more: float
 ) -> None:
-    """model_monotone"""
     final = speaking.final_tier(rule_tier, probability, yellow_from=yellow_from, orange_from=yellow_from + more)
     assert final >= rule_tier
     assert final <= max(rule_tier, 2)
