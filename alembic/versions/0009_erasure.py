@@ -28,6 +28,7 @@ begin
   delete from file_chunks c using uploads u
     where c.district_id = p_district and u.district_id = p_district and u.id = any(v_uploads) and c.file_id = u.file_id;
   delete from risk_scores where district_id = p_district and student_id = p_student;
+  delete from routine_chats where district_id = p_district and student_id = p_student;
   delete from weighings where district_id = p_district and student_id = p_student;
   delete from results where district_id = p_district and student_id = p_student;
   delete from administrations where district_id = p_district and student_id = p_student;
