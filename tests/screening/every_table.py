@@ -25,6 +25,8 @@ _VALUES = {
     "bigint": _NUMBER,
     "smallint": _NUMBER,
     "real": "1",
+    "double precision": "1",
+    "numeric": "1",
     "boolean": "false",
     "date": f"current_date + {_NUMBER}::int",
     "timestamp with time zone": "now()",

@@ -90,7 +90,7 @@ def test_a_row_cannot_be_pushed_out_of_the_scope(scopes: Scopes, table: str) -> 
 
 
 def test_after_a_unit_its_connection_has_no_scope_left(cast: Cast) -> None:
-    one = Database(cast.database.url, cast.database.master_key, pool_size=1)
+    one = Database(cast.database.url, cast.database.ring, pool_size=1)
     try:
         with one.unit(cast.scope) as session:
             assert count(session, "students") == 12
