@@ -1,0 +1,339 @@
+"""One person alone, with every verb there is, and whatever else may happen: a red stays red, open and in sight."""
+
+import datetime as dt
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from typing import ClassVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+from sqlalchemy import text
+
+from alerts import (
+    cases,
+    conferences,
+    destinations,
+    entries,
+    escalation,
+    follow_ups,
+    following,
+    interviews,
+    plans,
+    raising,
+    recusals,
+    referrals,
+    transfers,
+    triage,
+)
+from alerts.models import Destination
+from screening import access, db, policy, rounds
+from screening.errors import HouseError
+from screening.models import Round, Student
+from screening.results import Signal
+from tests.alerts.episodes import HOUR, MONDAY, RED, ring
+from tests.alerts.moving import move
+from tests.cast import Cast
+from tests.factories import make_round, make_student
+
+CARING = ("an", "bo", "lead", "chen")
+PEOPLE = (*CARING, *CARING, "principal", "duty_officer", "district_admin", "school_admin_a")
+"""Whoever may do most comes most often."""
+QUIET = {
+    "thoughts": "none",
+    "plan": "none",
+    "means": "none",
+    "intent": "none",
+    "attempt": "none",
+    "company": "with_somebody",
+    "hold": "several",
+}
+
+
+class Alone(RuleBasedStateMachine):
+    """A student with a red, and one person who is on their own for the whole sequence."""
+
+    cast: ClassVar[Cast]
+    place: ClassVar[Destination]
+    round: ClassVar[Round]
+    done: ClassVar[Counter[str]] = Counter()
+
+    @initialize(who=st.sampled_from(PEOPLE), is_in_case=st.booleans())
+    def begin(self, who: str, is_in_case: bool) -> None:
+        self.now = MONDAY
+        self.by: access.Actor = getattr(self.cast, who)
+        self.scope = self.by.scope_as({held.role for held in self.by.roles})
+        with self.cast.database.unit(self.cast.scope) as session:
+            self.student: Student = make_student(session, self.cast.school_a.id)
+            self.other: Student = make_student(session, self.cast.school_a.id)
+            self.alert = ring(session, self.student, RED, at=MONDAY).id
+            if is_in_case:
+                helper = self.cast.bo if who != "bo" else self.cast.an
+                triage.acknowledge(session, self.alert, by=helper, now=MONDAY)
+                known = {"contact": "meeting", "is_student_seen": True, "words": "So."}
+                triage.triage(session, self.alert, "case_opened", by=helper, now=MONDAY, **known)  # type: ignore[arg-type]
+        self.done["sequences"] += 1
+
+    def act(self, verb: Callable[..., object], *about: object, **more: object) -> None:
+        """The person's own act in their own scope; what the house refuses has not happened."""
+        self.now += HOUR
+        self.done["acts"] += 1
+        try:
+            with self.cast.database.unit(self.scope) as session:
+                verb(session, *about, by=self.by, now=self.now, **more)
+        except HouseError:
+            self.done["refused"] += 1
+
+    def happens(self, verb: Callable[..., object], *about: object, **more: object) -> None:
+        self.now += HOUR
+        self.done["events"] += 1
+        with self.cast.database.unit(self.cast.scope) as session:
+            verb(session, *about, **more)
+
+    def latest(self, table: str, order: str) -> uuid.UUID:
+        with self.cast.database.unit(self.cast.scope) as session:
+            found: uuid.UUID | None = session.execute(
+                text(f"select t.id from {table} t order by t.{order} desc limit 1")
+                if table in ("transfers",)
+                else text(
+                    f"select t.id from {table} t join cases c on c.id = t.case_id where c.student_id = :student"
+                    f" order by t.{order} desc limit 1"
+                ),
+                {"student": self.student.id},
+            ).scalar()
+            return found or uuid.uuid4()
+
+    @property
+    def case(self) -> uuid.UUID:
+        with self.cast.database.unit(self.cast.scope) as session:
+            found: uuid.UUID | None = session.execute(
+                text("select id from cases where student_id = :student order by opened_at desc limit 1"),
+                {"student": self.student.id},
+            ).scalar()
+            return found or uuid.uuid4()
+
+    # -- what one person may try ----------------------------------------------------------------------
+
+    @rule()
+    def acknowledge(self) -> None:
+        self.act(triage.acknowledge, self.alert)
+
+    @rule(
+        outcome=st.sampled_from(["case_opened", "merged", "monitor", "not_confirmed", "wrong_student"]),
+        contact=st.sampled_from(triage.CONTACTS),
+        tier=st.none() | st.integers(1, 3),
+    )
+    def answer(self, outcome: str, contact: str, tier: int | None) -> None:
+        more = {"contact": contact, "is_student_seen": contact != "none", "words": "So.", "tier": tier}
+        self.act(triage.acknowledge, self.alert)
+        self.act(triage.triage, self.alert, outcome, **more)
+        self.act(triage.confirm_triage, self.alert)
+
+    @rule()
+    def say_it_is_another(self) -> None:
+        self.act(triage.misplace, self.alert, self.other.id, "Two of one name.")
+        self.act(triage.confirm_triage, self.alert)
+
+    @rule(tier=st.integers(0, 3))
+    def raise_or_lower(self, tier: int) -> None:
+        self.act(cases.raise_tier, self.case, tier)
+        self.act(
+            conferences.write,
+            self.case,
+            tier=tier,
+            attended=["counselor", "lead"],
+            decision="So.",
+            held_at=self.now,
+        )
+        self.act(conferences.confirm, self.latest("conferences", "written_at"))
+
+    @rule(has_risk=st.booleans())
+    def talk(self, has_risk: bool) -> None:
+        self.act(
+            interviews.write,
+            self.case,
+            mode="meeting",
+            is_student_seen=True,
+            has_current_risk=has_risk,
+            is_concern_confirmed=False,
+            words="So.",
+            held_at=self.now,
+        )
+
+    @rule(outcome=st.sampled_from(["denied", "misclick", "disclosed"]))
+    def check(self, outcome: str) -> None:
+        about = {"mode": "meeting", "outcome": outcome, "answers": QUIET, "words": "So.", "held_at": self.now}
+        self.act(interviews.check_safety, self.case, **about)
+
+    @rule(reason=st.sampled_from(["resolved", "in_treatment", "transferred", "not_confirmed"]))
+    def end(self, reason: str) -> None:
+        self.talk(has_risk=False)
+        self.act(cases.propose_closure, self.case, reason, "So.")
+        self.act(cases.confirm_closure, self.case)
+
+    @rule()
+    def go_on(self) -> None:
+        self.act(cases.reject_closure, self.case)
+
+    @rule()
+    def promise_and_leave(self) -> None:
+        self.act(follow_ups.plan, self.case, "phone")
+        self.act(follow_ups.leave, self.latest("follow_ups", "planned_at"), "no_longer_needed", "So.")
+        self.act(follow_ups.missed, self.latest("follow_ups", "planned_at"), "not_reached")
+        self.act(follow_ups.done, self.latest("follow_ups", "planned_at"), "So.")
+
+    @rule()
+    def plan(self) -> None:
+        today = self.now.date()
+        action = plans.Action("A talk", "counselor", today + dt.timedelta(days=7))
+        content = plans.Content(("To sleep.",), (action,), ())
+        review = today + dt.timedelta(days=30)
+        self.act(plans.write, self.case, content, owner=self.by.person, review_on=review)
+
+    @rule(basis=st.sampled_from(["guardian", "override"]))
+    def refer(self, basis: str) -> None:
+        reason = "Danger." if basis == "override" else None
+        more = {"urgency": "routine", "basis": basis, "shared": "So.", "reason": reason}
+        self.act(referrals.make, self.case, self.place.id, **more)
+        self.act(referrals.visit, self.latest("referrals", "made_at"), "kept", self.now.date())
+        self.act(referrals.refuse, self.case, self.place.id, explained="So.", reason="So.")
+
+    @rule(kind=st.sampled_from(["leave", "return_assessment", "absence"]))
+    def write_entry(self, kind: str) -> None:
+        fields: dict[str, dict[str, str | bool]] = {
+            "leave": {"why": "health", "is_guardian_informed": True},
+            "return_assessment": {"finding": "fit", "is_clinic_heard": True, "is_guardian_present": True},
+            "absence": {"is_guardian_phoned": True, "is_guardian_reached": False, "is_student_safe": True},
+        }
+        self.act(entries.fill, self.case, kind, fields[kind], "So.")
+
+    @rule(to=st.sampled_from(["an", "bo", "lead"]))
+    def pass_on(self, to: str) -> None:
+        self.act(cases.hand_over, self.case, getattr(self.cast, to).person, "absent")
+
+    @rule(whom=st.sampled_from(["an", "bo", "lead"]))
+    def keep_out(self, whom: str) -> None:
+        self.act(recusals.recuse, self.student.id, getattr(self.cast, whom).person, "relative")
+
+    @rule(school=st.sampled_from(["school_a", "school_b", "school_c"]))
+    def send_away(self, school: str) -> None:
+        self.act(transfers.propose, self.case, getattr(self.cast, school).id, "So.")
+        self.act(transfers.withdraw, self.latest("transfers", "proposed_at"))
+
+    @rule(is_taken=st.booleans())
+    def take_over(self, is_taken: bool) -> None:
+        last = self.latest("transfers", "proposed_at")
+        if is_taken:
+            self.act(transfers.accept, last)
+        else:
+            self.act(transfers.decline, last, "not_here", "So.")
+
+    # -- what happens besides -------------------------------------------------------------------------
+
+    @rule(school=st.sampled_from(["school_a", "school_b", "school_c"]))
+    def a_list_moves_the_student(self, school: str) -> None:
+        self.happens(move, self.student, getattr(self.cast, school), by=self.cast.district_admin, at=self.now)
+
+    @rule(tier=st.integers(1, 3), kind=st.sampled_from(["model", "phq9_raised", "phq9_high"]))
+    def an_upload_or_a_model_says_something_milder_or_not(self, tier: int, kind: str) -> None:
+        with self.cast.database.unit(self.cast.scope) as session:
+            school = session.execute(
+                text("select school_id from students where id = :id"), {"id": self.student.id}
+            ).scalar_one()
+        signal = Signal(
+            student_id=self.student.id,
+            school_id=school,
+            rule=kind,
+            tier=min(tier, 2) if kind == "model" else tier,
+            is_self_harm=False,
+            source=f"result/{self.round.id}/{uuid.uuid4()}",
+        )
+        self.happens(raising.raise_alerts, [signal], now=self.now, policy=policy.shipped())
+
+    @rule(days=st.integers(1, 200))
+    def time_passes(self, days: int) -> None:
+        self.now += dt.timedelta(days=days)
+        self.happens(follow_ups.fall_due, now=self.now)
+        self.happens(escalation.escalate, now=self.now)
+        self.happens(following.follow, None, self.cast.system, self.now)
+
+    @rule()
+    def the_round_closes(self) -> None:
+        self.happens(lambda session: rounds.close_due(session, db.now(session) + dt.timedelta(days=90)))
+
+    @rule()
+    def the_student_graduates(self) -> None:
+        self.happens(
+            lambda session: session.execute(
+                text("update enrollments set until_on = since_on where student_id = :id"), {"id": self.student.id}
+            )
+        )
+
+    # -- what must stay true --------------------------------------------------------------------------
+
+    @invariant()
+    def the_red_is_open_red_and_where_its_student_is(self) -> None:
+        with self.cast.database.unit(self.cast.scope) as session:
+            school = session.execute(
+                text("select school_id from students where id = :id"), {"id": self.student.id}
+            ).scalar_one()
+            row = session.execute(
+                text("select tier, state, closed_at, school_id, see_by from alerts where id = :id"), {"id": self.alert}
+            ).one()
+            assert (row.tier, row.closed_at, row.school_id) == (RED, None, school)
+            open_cases = session.execute(
+                text("select tier, state, school_id from cases where student_id = :id"), {"id": self.student.id}
+            ).all()
+            for case in open_cases:
+                assert (case.tier, case.state != "closed") == (RED, True)
+            assert (row.state == "triaged") <= bool(open_cases)
+        with self.cast.database.unit(access.Scope(self.cast.district.id, frozenset({school}))) as session:
+            if row.state != "triaged":
+                assert self.alert in {each.id for each in triage.queue(session, tiers=[RED], limit=200)}
+
+    @invariant()
+    def a_case_between_schools_is_seen_by_both(self) -> None:
+        with self.cast.database.unit(self.cast.scope) as session:
+            apart = session.execute(
+                text(
+                    "select c.id, c.school_id as old, s.school_id as new from cases c join students s on"
+                    " s.id = c.student_id where c.student_id = :id and c.school_id <> s.school_id"
+                ),
+                {"id": self.student.id},
+            ).all()
+        for case in apart:
+            for school in (case.old, case.new):
+                with self.cast.database.unit(access.Scope(self.cast.district.id, frozenset({school}))) as session:
+                    seen = transfers.listed(session, states=["waiting", "declined"], limit=200)
+                    assert case.id in {each.transfer.case_id for each in seen}
+
+
+@pytest.mark.storm
+def test_nobody_alone_and_nothing_that_happens_lowers_closes_mutes_or_deletes_a_red(
+    cast: Cast, share: Callable[[int], int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Alone.cast, Alone.done = cast, Counter()
+    with cast.database.unit(cast.scope) as session:
+        Alone.place = destinations.add(session, "hospital", "First Hospital", by=cast.district_admin, now=MONDAY)
+        Alone.round = make_round(session)
+    run_state_machine_as_test(
+        Alone,
+        settings=settings(
+            max_examples=share(300),
+            stateful_step_count=25,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+    done = Alone.done
+    with capsys.disabled():
+        print(  # noqa: T201 - the number is the point
+            f"\nred: {done['sequences']} sequences of one person alone,"
+            f" {done['acts']} acts ({done['refused']} refused),"
+            f" {done['events']} events; 0 reds lowered, closed, muted or lost"
+        )
+    assert done["sequences"] >= share(300)
