@@ -19,12 +19,15 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 import screening
+from alerts import destinations, referrals
+from api.v1 import referrals as referral_door
 from screening import access, audit_chain, coverage, db, embedded, migration, row_security, students
 from screening.access import Actor, Scope
 from screening.db import Database
 from screening.errors import NotFound
 from screening.models import DISTRICT_WIDE_TABLES, GLOBAL_TABLES
 from tests import sending
+from tests.alerts.episodes import RED, in_case
 from tests.cast import Cast, assemble
 from tests.doors import app_on, caller
 from tests.factories import make_round, make_staff
@@ -429,6 +432,7 @@ def scoped_work(database: Database) -> None:
     _widened_and_back(cast, own, theirs)
     _moved_away(cast)
     _figures_of_ones_own_school(cast)
+    _place_of_one_referral(cast)
     audit_chain.seal(database, cast.district.id)
     assert audit_chain.verify(database, cast.district.id, ()).entries > 0
 
@@ -500,3 +504,19 @@ def _figures_of_ones_own_school(cast: Cast) -> None:
     with TestClient(app_on(cast.database)) as client:
         rows = caller(client, cast.database, both).get(f"/v1/coverage?round={opened.id}&by=school").json()["rows"]
     assert {row["school"] for row in rows} == {"A"}
+
+
+def _place_of_one_referral(cast: Cast) -> None:
+    """A place outside acts in the school of its referral and in no other."""
+    with cast.database.unit(cast.scope) as session:
+        now = db.now(session)
+        place = destinations.add(session, "hospital", "The Clinic", phone="024-1", by=cast.district_admin, now=now)
+        case = in_case(session, cast.students.granted_13, RED, cast.an, at=now)
+        made = referrals.make(
+            session, case.id, place.id, urgency="urgent", basis="guardian", shared="So.", by=cast.an, now=now
+        )
+        code, number = referrals.link(session, made.id, by=cast.an, now=now)
+    with referral_door._opened(cast.database, referral_door.KeyBody(code=code, number=number)) as (session, found, _):
+        assert found.id == made.id
+        schools = session.execute(text("select distinct school_id from students")).scalars().all()
+        assert schools == [cast.school_a.id]
