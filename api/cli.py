@@ -533,6 +533,31 @@ def token(
     from screening import staff
 
     with _account(email) as (session, account_id, by):
+@districts.command("erase")
+@in_words
+def erase_district(
+    code: Annotated[str, typer.Argument(help="The code of the district that leaves.")],
+    again: Annotated[str, typer.Option("--again", help="The same code again: there is no way back.")],
+) -> int:
+    """Erases a district for good: its key, then every row but the account; needs the owner's connection."""
+    import psycopg
+
+    from api import serving
+    from screening import erasure
+
+    if again != code:
+        wrong("Nothing was erased: --again has to repeat the code.")
+    settings = Settings.read()
+    with _database() as database:
+        [(scope, _)] = _districts(database, code)
+        with database.unit(scope) as session:
+            now = db.now(session)
+    with psycopg.connect(serving.owner_url(settings), autocommit=True) as owner:
+        gone = erasure.erase_district(owner, scope.district_id, settings.ledgers / erasure.FOLDER, now)
+    tell(f"{code}: {gone} rows erased. Restored backups erase them again, as long as {settings.ledgers} is kept.")
+    return 0
+
+
         made = staff.issue_token(
             session, account_id, minutes, by=by, now=db.now(session), roles=roles or None, purpose=purpose
         )
@@ -817,7 +842,10 @@ def restore(
 
     settings = Settings.read()
     private_key = backups.read_private_key(key or settings.home / "backup.key")
-    found = serving.restore(settings, path, private_key, is_replacing=replace)
+    found = serving.restore(settings, path, private_key, former_key_file=former_key, is_replacing=replace)
+    former_key: Annotated[
+        Path | None, typer.Option(help="The master key of that day, where keys were rotated since.")
+    ] = None,
     for words in (*found.faults, *(f"lost: {words}" for words in found.lost)):
         say(words)
     for code, verdict in found.verdicts:
@@ -849,8 +877,11 @@ def verify_audit(
     outside = audit_chain.in_files(heads or folder) if heads or folder.exists() else {}
     verdicts = []
     with _database() as database:
-        chains = [(scope.district_id, code) for scope, code in _districts(database, district)]
-        for district_id, code in [*chains, *([(audit.NOWHERE, "nowhere")] if district is None else [])]:
+        chains = {scope.district_id: code for scope, code in _districts(database, district)}
+        if district is None:  # and of districts that are gone: that is no way to hide a chain
+            gone = audit_chain.told_by(outside, database.master_key) - chains.keys()
+            chains |= {audit.NOWHERE: "nowhere"} | {each: str(each) for each in gone - {audit.NOWHERE}}
+        for district_id, code in chains.items():
             found = audit_chain.verify(database, district_id, outside.get(district_id, []))
             verdicts.append(found)
             for fault in found.faults[:SHOWN_PROBLEMS]:

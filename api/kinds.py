@@ -123,6 +123,7 @@ SHOWS: Mapping[tuple[str, str], Kind] = {
     ("GET", "/v1/access-requests"): "access",
     ("GET", "/v1/access-requests/figures"): "access",
     ("POST", "/v1/access-requests"): "access",
+    ("GET", "/v1/audit/{student_id}"): "account_log",
     ("POST", "/v1/access-requests/assignments"): "access",
     ("POST", "/v1/access-requests/break-glass"): "emergency",
     ("GET", "/v1/access-requests/{request_id}"): "access",

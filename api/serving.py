@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
@@ -82,11 +83,19 @@ def owner_url(settings: Settings) -> str:
     return settings.database_owner_url
 
 
-def restore(settings: Settings, path: Path, private_key: bytes, *, is_replacing: bool) -> backup.Restored:
+def restore(
+    settings: Settings, path: Path, private_key: bytes, *, former_key_file: Path | None, is_replacing: bool
+) -> backup.Restored:
     """Restores into the database of one's own, which must be empty; embedded, beside the one there, whose place it
     takes when it is whole. Raises Refused when there is one and it was not said to replace it."""
     common = {
-        "master_key": sealing.Ring(settings.master_keys()),
+        "master_key": sealing.Ring(
+            [
+                settings.master_key(),
+                *settings.master_keys()[1:],
+                *(replace(settings, master_key_file=former_key_file).master_keys() if former_key_file else ()),
+            ]
+        ),
         "private_key": private_key,
         "ledgers": settings.ledgers,
     }

@@ -51,7 +51,7 @@ _LOOK: Mapping[str, Reach] = {**_CARE, "principal": "urgency", "duty_officer": "
 
 READS: Mapping[Kind, Mapping[str, Reach]] = {
     "account": dict.fromkeys(ROLES, "own"),
-    "account_log": {"auditor": "masked", "privacy_officer": "masked"},
+    "account_log": {"auditor": "masked", "privacy_officer": "masked", "student": "own", "guardian": "own"},
     "access": {
         **dict.fromkeys(("counselor", "principal", "duty_officer"), "own"),
         "lead": "school",

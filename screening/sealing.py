@@ -78,6 +78,10 @@ class Ring:
         return f"Ring({len(self._keys)} keys)"
 
     @property
+    def keys(self) -> tuple[bytes, ...]:
+        return self._keys
+
+    @property
     def first(self) -> bytes:
         return self._keys[0]
 

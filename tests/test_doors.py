@@ -187,6 +187,7 @@ EXPECTED: dict[tuple[str, str], frozenset[str]] = {
     ("GET", "/v1/access-requests/figures"): frozenset({"lead", "privacy_officer", "auditor", "district_admin"}),
     ("POST", "/v1/access-requests"): CARE,
     ("POST", "/v1/access-requests/assignments"): frozenset({"lead", "privacy_officer"}),
+    ("GET", "/v1/audit/{student_id}"): frozenset({"guardian", "student"}),
     ("POST", "/v1/access-requests/break-glass"): frozenset({"lead", "principal", "duty_officer"}),
     ("GET", "/v1/access-requests/{request_id}"): LOOK | {"privacy_officer"},
     ("GET", "/v1/access-requests/{request_id}/emergency"): frozenset({"lead", "principal", "duty_officer"}),

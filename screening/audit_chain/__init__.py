@@ -8,6 +8,7 @@ from screening.audit_chain.heads import (
     in_database,
     in_files,
     set_aside,
+    told_by,
     write_heads,
 )
 from screening.audit_chain.linking import seal
@@ -24,6 +25,7 @@ __all__ = [
     "in_files",
     "seal",
     "set_aside",
+    "told_by",
     "verify",
     "write_heads",
 ]

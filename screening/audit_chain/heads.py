@@ -5,7 +5,7 @@ import fcntl
 import json
 import os
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +99,12 @@ def in_files(path: Path) -> dict[uuid.UUID, list[Head]]:
             head = _from_line(line, f"{file.name}, line {number}")
             found.setdefault(head.district_id, []).append(head)
     return found
+
+
+def told_by(heads: Mapping[uuid.UUID, Sequence[Head]], master: bytes) -> set[uuid.UUID]:
+    """The districts of which this installation, and no other, has signed a head."""
+    public = signing.public_key(master)
+    return {district_id for district_id, found in heads.items() if any(head.is_signed_by(public) for head in found)}
 
 
 def _lines(file: Path) -> Iterable[bytes]:

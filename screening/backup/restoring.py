@@ -1,6 +1,7 @@
 """The way back from a backup: into an empty database, proved, and rid of what was erased since, before it serves."""
 
 import subprocess
+import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,13 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from screening import access, audit, audit_chain, db, erasure, migration, sealing
+from screening import access, audit, audit_chain, db, erasure, key_rotation, migration, sealing
 from screening.audit_chain import Verdict
 from screening.backup import dumping, sealed_file
 from screening.db import Database
 from screening.errors import Refused
 
+NOBODY = uuid.UUID(int=0)
 HELD_BACK = "restored: it may have been sent already"
 
 
@@ -61,6 +63,7 @@ def restore(
             found.counts[name] = row[0]
     database = Database(app_url, master_key)
     try:
+        _wrap_anew(database)
         _check(database, ledgers, found)
     finally:
         database.dispose()
@@ -92,6 +95,15 @@ def _load(path: Path, owner_url: str, private_key: bytes) -> None:
 
 def _name(url: str) -> str:
     return str(psycopg.conninfo.conninfo_to_dict(url)["dbname"])
+
+
+def _wrap_anew(database: Database) -> None:
+    """A backup from before a rotation comes under the first key of the ring, as everything else is."""
+    try:
+        key_rotation.rotate_master(database, database.ring.keys, lambda _: None, by_id=NOBODY)
+    except sealing.CannotOpen:
+        words = "The backup was made under a master key that is not here; name its file with --former-key."
+        raise Refused(words) from None
 
 
 def _check(database: Database, ledgers: Path, found: Restored) -> None:

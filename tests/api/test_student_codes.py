@@ -11,7 +11,7 @@ import pytest
 from fastapi import FastAPI
 from sqlalchemy import text
 
-from screening import codes, identity, second_factor, staff
+from screening import audit, codes, identity, second_factor, staff
 from screening.access import Scope
 from screening.db import Database
 from screening.models import Student
@@ -396,3 +396,17 @@ def test_an_account_that_was_given_such_a_role_has_nothing_of_its_own(room: Room
 def test_a_student_is_no_member_of_the_staff(room: Room, here: Browser) -> None:
     here.enter(room.code(room.cast.students.granted_13))
     assert staff.actor_by_token(room.cast.database, here.client.cookies["screening"]) is None
+
+
+def test_a_guardian_sees_who_opened_the_childs_record_and_nobody_elses(
+    room: Room, here: Browser, slips: dict[str, dict[str, Any]]
+) -> None:
+    own = here.enter(code_of(slips["A700"]), "8000").json()["student_id"]
+    with room.cast.database.unit(room.cast.scope) as session:
+        for action, subject_id in (("result.read", own), ("result.read", str(room.cast.students.granted_13.id))):
+            audit.record(session, room.cast.an, action, "student", subject_id)
+    told = here.get(f"/v1/audit/{own}").json()["readings"]
+    assert [(one["role"], one["what"]) for one in told[:1]] == [("counselor", "record")]
+    assert {one["what"] for one in told[1:]} == {"name"}  # the slip was printed with it
+    assert set(told[0]) == {"at", "role", "what"}
+    assert here.get(f"/v1/audit/{room.cast.students.granted_13.id}").status_code == 404
