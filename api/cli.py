@@ -13,6 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -214,7 +215,18 @@ def demo(
     as_json: AsJson = False,
 ) -> int:
     """A made-up district, one real round, and what came of it."""
-    code: int = _module("api.demo").main(seed=seed, is_served=not no_serve, as_json=as_json)
+    from screening import embedded
+    from screening.settings import Settings
+
+    settings = Settings.read()
+    with ThreadPoolExecutor(1) as aside:
+        held = None
+        if settings.is_embedded and not settings.is_production:
+            # the database starts while the rest is imported; what is wrong with it is said when it is asked for
+            held = aside.submit(embedded.start, settings.made_home())
+        made_up = _module("api.demo")
+    code: int = made_up.main(settings, seed=seed, is_served=not no_serve, as_json=as_json)
+    del held
     return code
 
 
@@ -521,18 +533,6 @@ def create_district(
     return 0
 
 
-@app.command()
-@in_words
-def token(
-    email: Email,
-    minutes: Annotated[int, typer.Option(min=1, max=527_040)] = 60,
-    roles: Annotated[list[str] | None, typer.Option("--role", help="Only in this role; may be repeated.")] = None,
-    purpose: Annotated[str, typer.Option(help="everything, reading or sending.")] = "everything",
-) -> int:
-    """Prints a bearer token for that account; that it was made is kept account of."""
-    from screening import staff
-
-    with _account(email) as (session, account_id, by):
 @districts.command("erase")
 @in_words
 def erase_district(
@@ -558,6 +558,18 @@ def erase_district(
     return 0
 
 
+@app.command()
+@in_words
+def token(
+    email: Email,
+    minutes: Annotated[int, typer.Option(min=1, max=527_040)] = 60,
+    roles: Annotated[list[str] | None, typer.Option("--role", help="Only in this role; may be repeated.")] = None,
+    purpose: Annotated[str, typer.Option(help="everything, reading or sending.")] = "everything",
+) -> int:
+    """Prints a bearer token for that account; that it was made is kept account of."""
+    from screening import staff
+
+    with _account(email) as (session, account_id, by):
         made = staff.issue_token(
             session, account_id, minutes, by=by, now=db.now(session), roles=roles or None, purpose=purpose
         )
@@ -831,6 +843,9 @@ def restore(
     key: Annotated[
         Path | None, typer.Option(help="The private half of the backup key; in development the home's.")
     ] = None,
+    former_key: Annotated[
+        Path | None, typer.Option(help="The master key of that day, where keys were rotated since.")
+    ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Take the place of the embedded database that is there.")
     ] = False,
@@ -843,9 +858,6 @@ def restore(
     settings = Settings.read()
     private_key = backups.read_private_key(key or settings.home / "backup.key")
     found = serving.restore(settings, path, private_key, former_key_file=former_key, is_replacing=replace)
-    former_key: Annotated[
-        Path | None, typer.Option(help="The master key of that day, where keys were rotated since.")
-    ] = None,
     for words in (*found.faults, *(f"lost: {words}" for words in found.lost)):
         say(words)
     for code, verdict in found.verdicts:

@@ -4,11 +4,13 @@ What is true of its people is known (`town`), so that what the product finds can
 have found (`figures`). The district of a seed is made once in a database; a later start finds it there.
 """
 
+import contextlib
 import datetime as dt
 import json
 import secrets
 import socket
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +35,7 @@ from screening.loading import Weigh
 from screening.settings import Settings
 
 NOT_CLOSED, WRONG = 1, 2
+GRACE_SECONDS = 5.0
 SIGNED_IN_FOR = dt.timedelta(hours=12)
 SHOWN: Sequence[tuple[str, str | None]] = (
     ("counselor", "S01"),
@@ -89,24 +92,40 @@ def main(
         made_up = aside.submit(town.build, seed, students, dt.datetime.now(settings.timezone).date())
         database = _open(settings)
         inhabited = made_up.result()
-    try:
+    address = f"http://{host}:{port}"
+    with contextlib.closing(_Told(database)) as told:
         shown = staged(database, settings, inhabited, code_of(seed, students), told=_clocked(began))
-        found = figures.take(shown, inhabited)
         invited = sign_ins(shown) if is_served else []
-    finally:
-        database.dispose()
-    if as_json:
-        served = {"address": f"http://{host}:{port}", "sign_ins": [vars(one) for one in invited]} if is_served else {}
-        tell(json.dumps({"seed": seed, **found.as_json(), **served}, ensure_ascii=False, indent=2))
-    else:
-        _show(found)
-    if not is_served:
-        return 0 if found.is_closed else NOT_CLOSED
-    if not as_json:
-        _invite(invited, f"http://{host}:{port}")
-    sys.stdout.flush()
-    say(f"{time.perf_counter() - began:5.1f} s  up to here; it serves from now on, and Ctrl-C ends it")
-    return serving.serve(settings, host=host, port=port, workers=1)
+        if as_json or not is_served:
+            found = figures.take(shown, inhabited)
+            served = {"address": address, "sign_ins": [vars(one) for one in invited]} if is_served else {}
+            said = {"seed": seed, **found.as_json(), **served}
+            tell(json.dumps(said, ensure_ascii=False, indent=2)) if as_json else _show(found)
+        else:
+            _invite(invited, address)
+            told.begin(lambda: _show(figures.take(shown, inhabited)))
+        if not is_served:
+            return 0 if found.is_closed else NOT_CLOSED
+        sys.stdout.flush()
+        say(f"{time.perf_counter() - began:5.1f} s  up to here; it serves from now on, and Ctrl-C ends it")
+        return serving.serve(settings, host=host, port=port, workers=1)
+
+
+class _Told:
+    """What is told beside the service that has begun; the database is let go when all is said."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._telling: threading.Thread | None = None
+
+    def begin(self, telling: Callable[[], None]) -> None:
+        self._telling = threading.Thread(target=telling, name="figures", daemon=True)
+        self._telling.start()
+
+    def close(self) -> None:
+        if self._telling is not None:
+            self._telling.join(GRACE_SECONDS)
+        self._database.dispose()
 
 
 def staged(
@@ -212,8 +231,13 @@ def sign_ins(shown: Stage) -> list[SignIn]:
     """Fresh passwords, second factors and tokens for those who are SHOWN; earlier ones end."""
     now = stage.db_now(shown.database)
     chosen = [next(one for one in shown.people if (one.role, one.school) == wanted) for wanted in SHOWN]
-    with shown.database.unit(shown.scope) as session:
-        return [_sign_in(session, one, now) for one in chosen]
+
+    def one_by_one(one: stage.Person) -> SignIn:
+        with shown.database.unit(shown.scope) as session:
+            return _sign_in(session, one, now)
+
+    with ThreadPoolExecutor(2) as hashing:  # a password takes its time by design, and needs no lock of ours
+        return list(hashing.map(one_by_one, chosen))
 
 
 def _sign_in(session: Session, one: stage.Person, now: dt.datetime) -> SignIn:
