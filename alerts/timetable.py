@@ -14,6 +14,7 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from alerts import (
+    check_ins,
     delivery,
     digests,
     escalation,
@@ -124,6 +125,12 @@ _ASKED_AT_MOST = 50
 """Batches in one go; other jobs wait for the same thread."""
 
 
+def plan_check_ins(database: Database, district_id: uuid.UUID, now: dt.datetime, settings: Settings) -> Sequence[str]:
+    with _unit(database, district_id) as session:
+        check_ins.plan_due(session, now=now)
+    return ()
+
+
 def open_and_close_rounds(
     database: Database, district_id: uuid.UUID, now: dt.datetime, settings: Settings
 ) -> Sequence[str]:
@@ -228,6 +235,7 @@ JOBS: tuple[Job, ...] = (
     Job("routine_chats", 60 * _MINUTE, draw_routine_chats),
     Job("model_checks", 6 * 60 * _MINUTE, check_models),
     Job("following", _MINUTE, follow_students),
+    Job("check_ins", 60 * _MINUTE, plan_check_ins),
     Job("follow_ups", _MINUTE, let_follow_ups_fall_due),
     Job("escalation", 15 * _SECOND, escalate),
     Job("digests", _MINUTE, put_digests),

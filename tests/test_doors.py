@@ -12,6 +12,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from alerts.models import CheckIn
 from api.app import add, check
 from api.deps import PUBLIC, Door, DoorRoute, SessionDep
 from api.kinds import SHOWS
@@ -117,6 +118,9 @@ EXPECTED: dict[tuple[str, str], frozenset[str]] = {
     ("POST", "/v1/alerts/{alert_id}/misplacement"): CARE,
     ("POST", "/v1/alerts/{alert_id}/recusal"): CARE | {"principal"},
     ("POST", "/v1/follow-ups/{follow_up_id}/leaving"): CARE,
+    ("GET", "/v1/check-ins"): CARE,
+    ("GET", "/v1/check-ins/{check_in_id}"): CARE,
+    ("POST", "/v1/check-ins/{check_in_id}/outcome"): CARE,
     ("GET", "/v1/referrals"): CARE,
     ("GET", "/v1/referrals/{referral_id}"): CARE,
     ("POST", "/v1/referrals/{referral_id}/answer"): CARE,
@@ -341,6 +345,7 @@ class Things:
     transfer: uuid.UUID
     conference: uuid.UUID
     referral: uuid.UUID
+    check_in: uuid.UUID
     destination: uuid.UUID
     duty: uuid.UUID
     chat: uuid.UUID
@@ -394,6 +399,7 @@ def made_things(cast: Cast, client: TestClient) -> Things:
         transfer=transfer["id"],
         conference=case["conferences"][0]["id"],
         referral=case["referrals"][0]["id"],
+        check_in=_check_in_of(cast),
         destination=place["id"],
         duty=_shift_of(cast, secretary),
         chat=_chat_of(cast, uuid.UUID(round_id)),
@@ -414,6 +420,20 @@ def _chat_of(cast: Cast, round_id: uuid.UUID) -> uuid.UUID:
         )  # fmt: skip
         session.add(chat)
         return chat.id
+
+
+def _check_in_of(cast: Cast) -> uuid.UUID:
+    student = cast.students.granted_13
+    with cast.database.unit(cast.scope) as session:
+        planned = CheckIn(
+            district_id=cast.district.id,
+            id=uuid.uuid4(),
+            student_id=student.id,
+            school_id=student.school_id,
+            due_on=dt.date(2026, 10, 1),
+        )
+        session.add(planned)
+        return planned.id
 
 
 def _shift_of(cast: Cast, secretary: Caller) -> uuid.UUID:
@@ -495,6 +515,7 @@ BODIES: dict[str, Any] = {
     "/v1/alerts/{alert_id}/misplacement": {"student_id": str(NOBODY), "words": "Two of one name."},
     "/v1/alerts/{alert_id}/recusal": {"person_id": str(NOBODY), "reason": "relative"},
     "/v1/follow-ups/{follow_up_id}/leaving": {"reason": "replaced", "words": "We meet instead."},
+    "/v1/check-ins/{check_in_id}/outcome": {"outcome": "well"},
     "/v1/referrals/{referral_id}/answer": {"is_accepted": True},
     "/v1/referrals/{referral_id}/visit": {"outcome": "kept", "on": "2026-09-01"},
     "/v1/referrals/{referral_id}/withdrawal": {"reason": "They moved."},
