@@ -113,6 +113,36 @@ class AtPlaceView(View):
     visited_on: dt.date | None
 
 
+# -- the place's own door -------------------------------------------------------------------------------
+
+# before the addresses with an id, which would take "at-place" for one
+
+
+@door.post("/at-place", roles=PUBLIC, is_guarded=True)
+def show_to_place(body: KeyBody, database: DatabaseDep) -> AtPlaceView:
+    """The one referral of this link."""
+    with _opened(database, body) as (session, found, _):
+        audit.record(session, referrals.partner(found), "referral.read", "referral", found.id)
+        return _at_place(session, found)
+
+
+@door.post("/at-place/answer", roles=PUBLIC, is_guarded=True)
+def answer_of_place(body: PlaceAnswerBody, database: DatabaseDep) -> AtPlaceView:
+    """The place takes the student, or does not."""
+    with _opened(database, body) as (session, found, now):
+        return _at_place(session, referrals.answered_by_place(session, found, body.is_accepted, now=now))
+
+
+@door.post("/at-place/visit", roles=PUBLIC, is_guarded=True)
+def visit_at_place(body: PlaceVisitBody, database: DatabaseDep) -> AtPlaceView:
+    """Whether the first visit was kept."""
+    with _opened(database, body) as (session, found, now):
+        return _at_place(session, referrals.visited_at_place(session, found, body.outcome, body.on, now=now))
+
+
+# -- the school's doors -----------------------------------------------------------------------------------
+
+
 @door.get("", roles=CARING)
 def unconfirmed(session: SessionDep, now: NowDep) -> ReferralsView:
     """Those of which it should be known by now whether the first visit was kept."""
@@ -166,31 +196,6 @@ def _answered(session: Session, referral_id: uuid.UUID, response: Response) -> R
     session.flush()
     located(response, f"/v1/referrals/{referral_id}")
     return ReferralView.model_validate(referrals.get(session, referral_id))
-
-
-# -- the place's own door -------------------------------------------------------------------------------
-
-
-@door.post("/at-place", roles=PUBLIC, is_guarded=True)
-def show_to_place(body: KeyBody, database: DatabaseDep) -> AtPlaceView:
-    """The one referral of this link."""
-    with _opened(database, body) as (session, found, _):
-        audit.record(session, referrals.partner(found), "referral.read", "referral", found.id)
-        return _at_place(session, found)
-
-
-@door.post("/at-place/answer", roles=PUBLIC, is_guarded=True)
-def answer_of_place(body: PlaceAnswerBody, database: DatabaseDep) -> AtPlaceView:
-    """The place takes the student, or does not."""
-    with _opened(database, body) as (session, found, now):
-        return _at_place(session, referrals.answered_by_place(session, found, body.is_accepted, now=now))
-
-
-@door.post("/at-place/visit", roles=PUBLIC, is_guarded=True)
-def visit_at_place(body: PlaceVisitBody, database: DatabaseDep) -> AtPlaceView:
-    """Whether the first visit was kept."""
-    with _opened(database, body) as (session, found, now):
-        return _at_place(session, referrals.visited_at_place(session, found, body.outcome, body.on, now=now))
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import datetime as dt
 import uuid
 
 import pytest
+from fastapi.testclient import TestClient
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
@@ -13,6 +14,7 @@ from screening import access
 from screening.errors import Conflict, NotFound, NotSignedIn, Refused, TooManyAttempts
 from tests.alerts.episodes import HOUR, MONDAY, ORANGE, RED, YELLOW, in_case, talk
 from tests.cast import Cast
+from tests.doors import app_on, caller
 
 DAY = 24 * HOUR
 ON = MONDAY.date()
@@ -201,3 +203,25 @@ def test_the_number_is_guessed_at_ten_times_and_no_more(cast: Cast) -> None:
         referrals.admit(cast.database, secret)
     with pytest.raises(TooManyAttempts):
         referrals.admit(cast.database, secret)
+
+
+def test_at_its_own_door_a_place_sees_one_referral_and_answers(cast: Cast, place: Destination) -> None:
+    client = TestClient(app_on(cast.database))
+    an = caller(client, cast.database, cast.an)
+    with cast.database.unit(cast.scope_a) as session:
+        made = sent(session, cast, place)
+    key = an.post(f"/v1/referrals/{made.id}/link").json()
+    shown = {"code": key["code"], "number": key["number"]}
+    seen = client.post("/v1/referrals/at-place", json=shown)
+    assert (seen.status_code, seen.json()["shared"], seen.json()["place"]) == (200, "Sleeps badly.", "The Centre")
+    assert not {"student_id", "student_name", "case_id", "tier"} & seen.json().keys()
+    wrong = client.post("/v1/referrals/at-place", json=shown | {"number": "no"})
+    assert (wrong.status_code, wrong.json()["code"]) == (401, "not_signed_in")
+    assert (
+        client.post("/v1/referrals/at-place/answer", json=shown | {"is_accepted": True}).json()["state"] == "accepted"
+    )
+    visit = {"outcome": "kept", "on": "2026-09-07"}
+    assert client.post("/v1/referrals/at-place/visit", json=shown | visit).json()["state"] == "kept"
+    assert an.get(f"/v1/referrals/{made.id}").json()["state"] == "kept"
+    codes = [client.post("/v1/referrals/at-place", json=shown | {"number": "no"}).status_code for _ in range(12)]
+    assert codes[-1] == 429
