@@ -13,6 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -214,7 +215,18 @@ def demo(
     as_json: AsJson = False,
 ) -> int:
     """A made-up district, one real round, and what came of it."""
-    code: int = _module("api.demo").main(seed=seed, is_served=not no_serve, as_json=as_json)
+    from screening import embedded
+    from screening.settings import Settings
+
+    settings = Settings.read()
+    with ThreadPoolExecutor(1) as aside:
+        held = None
+        if settings.is_embedded and not settings.is_production:
+            # the database starts while the rest is imported; what is wrong with it is said when it is asked for
+            held = aside.submit(embedded.start, settings.made_home())
+        made_up = _module("api.demo")
+    code: int = made_up.main(settings, seed=seed, is_served=not no_serve, as_json=as_json)
+    del held
     return code
 
 
