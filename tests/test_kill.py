@@ -129,7 +129,7 @@ def start_worker(own: Crowd, prelude: str = "") -> subprocess.Popen[str]:
             **os.environ,
             "PYTHONPATH": str(ROOT),
             "URL": own.database.url,
-            "KEY": own.database.master_key.hex(),
+            "KEY": own.database.ring.first.hex(),
             "DISTRICT": str(own.cast.district.id),
         },
         stdout=subprocess.PIPE,
