@@ -21,7 +21,8 @@ VERDICT = pl.Enum(["valid", "suspect", "invalid"])
 LIE = pl.Enum(["ok", "suspect", "invalid"])
 
 FAST, HURRIED = 1.0, 2.0
-"""Seconds per question: below FAST is a sign, below HURRIED only a note (the 2 s of Huang 2012; the 1 s is ours)."""
+"""Seconds per question: below FAST is a sign, below HURRIED only beside another (the 2 s of Huang 2012; the 1 s is
+ours)."""
 CONTRADICTIONS = 2
 """That many pairs answered at opposite ends are a sign (ours)."""
 OPPOSITE = 0.75
@@ -34,6 +35,9 @@ AGAINST_ALL = 0.0
 INCONSISTENT = 0.0
 """Even-odd consistency below this. Johnson 2005 used .30 with 30 facets; with a school's 5 to 10 that would accuse
 many honest sheets, so the halves must disagree outright (ours)."""
+OUTLIER = 0.95
+"""Percentile of misfit, by either person-fit index or even-odd, from which a sheet is an outlier among the people it
+is compared with (the one in twenty of any test; ours)."""
 FAR = 0.001
 """p of the Mahalanobis distance below which it is a sign."""
 LONG = 0.5
@@ -78,8 +82,10 @@ def signs(
 
     Returns a frame of the same height and order: every index of `INDICES`, null where it cannot be computed and never
     a zero in its place; `signs`, those of `SIGNS` that hold; `n_checked`, how many of them could be computed;
-    `carelessness`, 0 .. 1, for ordering sheets only; and `verdict` (`VERDICT`; null for an empty sheet):
-    one sign is a note and still valid, two are suspect, an "invalid" lie scale, or speed beside another, is invalid.
+    `carelessness`, 0 .. 1; `verdict` (`VERDICT`; null for an empty sheet): one sign is a note and still valid, two
+    are suspect, as is haste beside one, an "invalid" lie scale, or speed beside another, is invalid; and `doubt`,
+    0 .. 1, the verdict as one number: a third for each grade, and within a grade the carelessness. It says whom to
+    ask first, where more sheets are doubtful than there is time.
 
     The verdict is about the sheet, never about the student: nothing here reads or changes a critical item's column,
     and a suspect or invalid sheet is an open question, never "no need". Raises ValueError for seconds of another
@@ -181,25 +187,37 @@ def _judged(
     found = _indices(answers, seconds, battery, reference)
     lie = _lie_scale(answers, battery)
     p = special.chdtrc(found["freedom"], found["mahalanobis"])
-    checks = _checks(found, p, lie)
-    verdict = _verdict(checks, (lie == "invalid").fill_null(False).to_numpy(), found["n_answered"] > 0)
+    ranks = _ranks(found, reference)
+    checks = _checks(found, ranks, p, lie)
+    grade = _grade(checks, (lie == "invalid").fill_null(False).to_numpy(), found["seconds_per_item"] < HURRIED)
+    carelessness = _carelessness(found, checks, ranks)
     columns = {name: _nullable(found[name]) for name in INDICES if name in found}
     columns["contradictory"] = columns["contradictory"].cast(pl.Int16)
     columns["instructed_missed"] = columns["instructed_missed"].cast(pl.Int16)
     columns |= {"lie_scale": lie, "mahalanobis_p": _nullable(p)}
     return pl.DataFrame(
         [columns[name].alias(name) for name in INDICES]
-        + [_named(checks), _n_checked(checks), _carelessness(found, checks, reference).alias("carelessness"), verdict]
+        + [_named(checks), _n_checked(checks), _nullable(carelessness).alias("carelessness")]
+        + [_verdict(grade, found["n_answered"] > 0), _doubt(grade, carelessness).alias("doubt")]
     )
+
+
+def _ranks(found: Mapping[str, Floats], reference: Reference | None) -> dict[str, Floats]:
+    """Percentiles among the people compared with, NaN without any."""
+    if reference is None:
+        return dict.fromkeys(_RANKED, np.full(len(found["n_answered"]), np.nan))
+    return {name: reference.percentile(name, values) for name, values in _oriented(found).items()}
 
 
 Check = tuple[NDArray[np.bool_], NDArray[np.bool_]]
 """Whether a sign holds, and whether it could be computed at all."""
 
 
-def _checks(found: Mapping[str, Floats], p: Floats, lie: pl.Series) -> dict[str, Check]:
+def _checks(found: Mapping[str, Floats], ranks: Mapping[str, Floats], p: Floats, lie: pl.Series) -> dict[str, Check]:
     """Each of `SIGNS`. An index that is NaN neither holds nor was checked; comparisons with NaN are false."""
     misfit = (found["guttman"] >= NO_ORDER) | (found["person_total"] < AGAINST_ALL) | (found["even_odd"] < INCONSISTENT)
+    for index in ("guttman", "person_total", "even_odd"):
+        misfit |= ranks[index] >= OUTLIER
     is_known = ~(np.isnan(found["guttman"]) & np.isnan(found["person_total"]) & np.isnan(found["even_odd"]))
     return {
         "fast": (found["seconds_per_item"] < FAST, ~np.isnan(found["seconds_per_item"])),
@@ -212,15 +230,24 @@ def _checks(found: Mapping[str, Floats], p: Floats, lie: pl.Series) -> dict[str,
     }
 
 
-def _verdict(checks: Mapping[str, Check], is_void: NDArray[np.bool_], has_answers: NDArray[np.bool_]) -> pl.Series:
+def _grade(checks: Mapping[str, Check], is_void: NDArray[np.bool_], is_hurried: NDArray[np.bool_]) -> NDArray[np.int8]:
     n = np.sum([holds for holds, _ in checks.values()], axis=0)
-    is_invalid = is_void | (checks["fast"][0] & (n >= 2))
-    grade = np.where(is_invalid, 2, np.where(n >= 2, 1, 0)).astype(np.int8)
-    words = pl.Series("verdict", ["valid", "suspect", "invalid"], dtype=VERDICT).gather(grade)
+    is_fast = checks["fast"][0]
+    is_invalid = is_void | (is_fast & (n >= 2))
+    found: NDArray[np.int8] = np.where(is_invalid, 2, np.where(n + (is_hurried & ~is_fast) >= 2, 1, 0)).astype(np.int8)
+    return found
+
+
+def _verdict(grade: NDArray[np.int8], has_answers: NDArray[np.bool_]) -> pl.Series:
+    words = pl.Series("verdict", VERDICT.categories, dtype=VERDICT).gather(grade)
     return words.scatter(np.flatnonzero(~has_answers), None)
 
 
-def _carelessness(found: Mapping[str, Floats], checks: Mapping[str, Check], reference: Reference | None) -> pl.Series:
+def _doubt(grade: NDArray[np.int8], carelessness: Floats) -> pl.Series:
+    return _nullable((grade + carelessness) / len(VERDICT.categories))
+
+
+def _carelessness(found: Mapping[str, Floats], checks: Mapping[str, Check], ranks: Mapping[str, Floats]) -> Floats:
     """The mean of what could be computed of: haste, inconsistency, misfit, distance, and each yes-or-no sign.
 
     Equal weights, chosen before any score of ours was compared with a file: no study gives weights that travel from
@@ -229,18 +256,14 @@ def _carelessness(found: Mapping[str, Floats], checks: Mapping[str, Check], refe
     only the fast end tells anything; a sign is 0 or 1. The within-person spread has no part (near chance, Goldammer
     2024).
     """
-    ranks = {}
-    if reference is not None:
-        ranks = {name: reference.percentile(name, values) for name, values in _oriented(found).items()}
-    nothing = np.full(len(found["n_answered"]), np.nan)
     parts = [
         np.clip((HURRIED - found["seconds_per_item"]) / (HURRIED - FAST), 0, 1),
-        ranks.get("even_odd", nothing),
-        _mean_of_known([ranks.get("guttman", nothing), ranks.get("person_total", nothing)]),
-        ranks.get("distance_z", nothing),
+        ranks["even_odd"],
+        _mean_of_known([ranks["guttman"], ranks["person_total"]]),
+        ranks["distance_z"],
         *(np.where(known, held, np.nan) for sign, (held, known) in checks.items() if sign in _YES_OR_NO),
     ]
-    return _nullable(_mean_of_known(parts))
+    return _mean_of_known(parts)
 
 
 _YES_OR_NO = ("contradictory", "instructed", "lie", "longstring")

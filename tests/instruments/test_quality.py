@@ -274,8 +274,38 @@ def test_speed_alone_is_a_note_and_with_another_sign_invalid() -> None:
     fast = lying(0, 0, 1, 0, 0, 0, 0, 0, seconds=4)
     assert (fast["seconds_per_item"], fast["signs"], fast["verdict"]) == (0.571428571, ["fast"], "valid")
     assert lying(0, 0, 0, 0, 0, 0, 0, 0, seconds=4)["verdict"] == "invalid"
+
+
+def test_haste_counts_beside_another_sign_only() -> None:
     hurried = lying(0, 0, 0, 0, 0, 0, 0, 0, seconds=8)
-    assert (hurried["signs"], hurried["verdict"]) == (["instructed"], "valid")
+    assert (hurried["signs"], hurried["verdict"]) == (["instructed"], "suspect")
+    assert lying(0, 0, 0, 0, 0, 0, 0, 0, seconds=14)["verdict"] == "valid"
+    assert lying(0, 0, 1, 0, 0, 0, 0, 0, seconds=8)["verdict"] == "valid"
+
+
+def test_doubt_puts_the_verdict_first_and_the_carelessness_within_it() -> None:
+    sheets = [lying(0, 0, 1, 0, 0, 0, 0, 0), lying(0, 0, 0, 0, 0, 1, 1, 0), lying(0, 0, 1, 0, 0, 1, 1, 1)]
+    assert [sheet["verdict"] for sheet in sheets] == ["valid", "suspect", "invalid"]
+    for grade, sheet in enumerate(sheets):
+        assert sheet["doubt"] == pytest.approx((grade + sheet["carelessness"]) / 3)
+        assert grade / 3 <= sheet["doubt"] <= (grade + 1) / 3
+
+
+def test_the_worst_twentieth_of_a_reference_are_outliers() -> None:
+    chance = np.random.default_rng(11)
+    level, ease = chance.normal(size=(2_000, 1)), np.linspace(-1.5, 1.5, 20)
+    answers = pl.DataFrame(
+        np.clip(np.round(1.5 + level + ease + chance.normal(0, 0.7, (2_000, 20))), 0, 3).astype(np.int16),
+        schema=[f"q{n}" for n in range(20)],
+    )
+    found = quality.signs(answers, quality.of_columns("b", [answers.columns], range(4)))
+    assert not (found["guttman"] >= 0.45).any(), "none is without order"
+    is_outlier = found["signs"].list.contains("disordered")
+    assert 0.05 <= is_outlier.mean() <= 0.10
+    last, first = found.filter(is_outlier), found.filter(~is_outlier)
+    assert last.filter(
+        pl.col("guttman") < first["guttman"].max(), pl.col("person_total") > first["person_total"].min()
+    ).is_empty()
 
 
 def test_one_contradiction_is_shown_and_no_sign_yet() -> None:
