@@ -14,8 +14,10 @@ from alerts import cases, raising, routing
 from alerts.models import Acknowledgement, Alert, AlertReason, Triage
 from screening import access, audit, sealing
 from screening.errors import Conflict, NotFound, Refused
+from screening.inserting import as_array
 from screening.models import Student
 from screening.results import Signal
+from screening.statements import Statement
 
 ANSWERING = ("counselor", "lead", "principal", "duty_officer")
 """Who may say "I am looking"; whoever else was told of an alert may say so too."""
@@ -113,7 +115,7 @@ _SCHOOLS = (
     " and (cast(:schools as uuid[]) is null or s.id = any(:schools))"
 )
 # A short walk of the index for every school and tier, so that a page costs the same however long the queue is.
-_QUEUE = text(
+_QUEUE = Statement(
     f"select q.*, {_PROPOSED_BY} from ("  # noqa: S608 - made of the constants above
     f" select f.* from ({_SCHOOLS}) s cross join unnest(cast(:tiers as smallint[])) as t(tier)"
     f" cross join lateral (select {_COLUMNS}{_OF_SCHOOL.format(school='school_id = s.id')}) f"
@@ -144,8 +146,8 @@ def queue(
     """
     scope = access.scope_of(session)
     schools = scope.schools if school_id is None else [school_id]
-    rows = session.execute(
-        _QUEUE,
+    rows = _QUEUE.run(
+        session,
         {
             "district": scope.district_id,
             "schools": None if schools is None else list(schools),
@@ -158,8 +160,8 @@ def queue(
             "after_id": after.id if after else None,
             "limit": limit,
         },
-    ).mappings()
-    return _with_reasons(session, [dict(row) for row in rows])
+    ).fetchall()
+    return _with_reasons(session, rows)
 
 
 def alert(session: Session, alert_id: uuid.UUID) -> AlertStory:
@@ -365,19 +367,18 @@ def raise_concern(
 # -- reading ------------------------------------------------------------------------------------------
 
 
+_REASONS = Statement(
+    "select alert_id, rule, source, tier, noticed_at from alert_reasons"
+    " where district_id = :district and alert_id = any(cast(:ids as uuid[])) order by tier desc, noticed_at, rule"
+)
+
+
 def _with_reasons(session: Session, rows: Sequence[Mapping[str, Any]]) -> list[QueueRow]:
     found: dict[uuid.UUID, list[Reason]] = defaultdict(list)
     if rows:
-        reasons = session.execute(
-            select(AlertReason.alert_id, AlertReason.rule, AlertReason.source, AlertReason.tier, AlertReason.noticed_at)
-            .where(
-                AlertReason.district_id == access.scope_of(session).district_id,
-                AlertReason.alert_id.in_([row["id"] for row in rows]),
-            )
-            .order_by(AlertReason.tier.desc(), AlertReason.noticed_at, AlertReason.rule)
-        )
-        for reason in reasons:
-            found[reason.alert_id].append(Reason(reason.rule, reason.source, reason.tier, reason.noticed_at))
+        ids = as_array("uuid", [row["id"] for row in rows])
+        for each in _REASONS.run(session, {"district": access.scope_of(session).district_id, "ids": ids}):
+            found[each.pop("alert_id")].append(Reason(**each))
     return [QueueRow(**row, reasons=tuple(found[row["id"]])) for row in rows]
 
 

@@ -33,7 +33,9 @@ from api.multipart import MOST_FIELD_BYTES, MOST_FILE_BYTES
 from api.seats import Seats
 from screening import access, audit
 from screening.errors import HouseError, NotFound, Problem, Refused
+from screening.inserting import as_array
 from screening.models import School
+from screening.statements import Statement
 
 PUBLIC: frozenset[str] = frozenset({"*"})
 """Says in so many words that a route asks for nobody's name."""
@@ -314,12 +316,17 @@ def school_id(session: Session, code: str | None) -> uuid.UUID | None:
     return found
 
 
-def school_codes(session: Session) -> dict[uuid.UUID, str]:
-    """The code of every school of the district."""
-    rows = session.execute(
-        select(School.id, School.code).where(School.district_id == access.scope_of(session).district_id)
-    )
-    return {row.id: row.code for row in rows}
+_CODES = Statement(
+    "select id, code from schools where district_id = :district"
+    " and (cast(:only as uuid[]) is null or id = any(cast(:only as uuid[])))"
+)
+
+
+def school_codes(session: Session, *, only: Collection[uuid.UUID] | None = None) -> dict[uuid.UUID, str]:
+    """The code of every school of the district, or of these."""
+    wanted = None if only is None else as_array("uuid", only)
+    rows = _CODES.run(session, {"district": access.scope_of(session).district_id, "only": wanted})
+    return {row["id"]: row["code"] for row in rows}
 
 
 # -- lists ----------------------------------------------------------------------------------------------

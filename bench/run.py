@@ -19,6 +19,7 @@ class Sizes:
     fhir: int = 50_000
     upload: tuple[int, ...] = (28_000, 100_000, 1_000_000)
     coverage: int = 1_000_000
+    queue_door: int = 100_000
     submit: dict[str, int] = field(default_factory=dict)
 
 
@@ -28,6 +29,7 @@ QUICK = Sizes(
     fhir=1_000,
     upload=(2_000, 8_000),
     coverage=8_000,
+    queue_door=3_000,
     submit={"rate": 50, "seconds": 3, "upload_rows": 2_000},
 )
 
@@ -58,7 +60,7 @@ def main(argv: Sequence[str] = (), *, as_json: bool = False) -> int:
 
 
 def _on_a_server(report: Report, wanted: list[str], sizes: Sizes, runs: int) -> None:
-    from bench import coverage, grounds, queue, submit, upload
+    from bench import coverage, grounds, queue, queue_door, submit, upload
 
     with grounds.server() as server:
         report.describe(**grounds.settings(server))
@@ -73,6 +75,8 @@ def _on_a_server(report: Report, wanted: list[str], sizes: Sizes, runs: int) -> 
                 coverage.bench(report, loaded, runs)
             if "queue" in wanted:
                 queue.bench(report, loaded)
+        if "queue" in wanted:
+            queue_door.bench(report, server, sizes.queue_door)
         if "submit" in wanted:
             submit.bench(report, server, submit.Plan(**sizes.submit), runs)
 

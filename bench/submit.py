@@ -161,11 +161,9 @@ class _Peer:
 
     @contextlib.contextmanager
     def served(self) -> Iterator[None]:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         with apart.running(self.app, port=self.port, **self.arguments) as self.pid:
-            _wait_for(self.port)
+            wait_for(self.port)
             yield
 
     def drive(self, **how: Any) -> dict[str, Any]:
@@ -179,7 +177,14 @@ class _Peer:
         return found
 
 
-def _wait_for(port: int) -> None:
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_for(port: int) -> None:
     for _ in range(600):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
@@ -214,7 +219,7 @@ def _write_plan(path: Path, lines: Iterator[tuple[str, dict[str, str], str]]) ->
 
 
 def _product(ground: Ground, forms: list[tuple[int, ...]], folder: Path) -> _Peer:
-    tokens = _tokens(ground)
+    tokens = tokens_of_schools(ground)
     places = _places(ground, len(forms))
     lines = (
         (
@@ -247,7 +252,7 @@ def _minimal(ground: Ground, forms: list[tuple[int, ...]], folder: Path, mode: s
     return _Peer(mode, "bench.submit:serve_minimal", arguments, plan, [_is_weighty(one) for one in forms])
 
 
-def _tokens(ground: Ground) -> dict[str, str]:
+def tokens_of_schools(ground: Ground) -> dict[str, str]:
     """A counselor at every school, each with a token of her own."""
     by = access.system(ground.district_id)
     tokens = {}

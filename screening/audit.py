@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from psycopg.types.json import Jsonb
-from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from screening import access
@@ -158,11 +157,8 @@ def record_many(
     _must_be_known(action)
     if not subject_ids:
         return
-    session.execute(
-        text(
-            "insert into audit_entries (district_id, actor_id, role, action, subject, subject_id)"
-            " select :district, :actor, :role, :action, :subject, n::text from unnest(cast(:ids as uuid[])) n"
-        ),
+    _RECORD_MANY.run(
+        session,
         {
             "district": access.scope_of(session).district_id,
             "actor": by.account_id,
@@ -172,6 +168,12 @@ def record_many(
             "ids": as_array("uuid", subject_ids),
         },
     )
+
+
+_RECORD_MANY = Statement(
+    "insert into audit_entries (district_id, actor_id, role, action, subject, subject_id)"
+    " select :district, :actor, :role, :action, :subject, n::text from unnest(cast(:ids as uuid[])) n"
+)
 
 
 def record(

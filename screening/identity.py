@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import select, text
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from screening import sealing
-from screening.inserting import bytea_array, insert_many
+from screening.inserting import as_array, bytea_array, insert_many
 from screening.models import Identity
+from screening.statements import Statement
 
 ROWS_AT_ONCE = 2_000
 IDS_AT_ONCE = 10_000
@@ -71,14 +72,9 @@ def people(session: Session, student_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID
     wanted = list(dict.fromkeys(student_ids))
     found: dict[uuid.UUID, Person] = {}
     for start in range(0, len(wanted), IDS_AT_ONCE):
-        rows = session.execute(
-            select(Identity.student_id, Identity.wrapped_key, Identity.sealed).where(
-                Identity.district_id == keys.district_id,
-                Identity.student_id.in_(wanted[start : start + IDS_AT_ONCE]),
-            )
-        )
-        for student_id, wrapped_key, sealed in rows:
-            found[student_id] = _open(keys, student_id, wrapped_key, sealed)
+        asked = as_array("uuid", wanted[start : start + IDS_AT_ONCE])
+        for row in _FIND.run(session, {"district": keys.district_id, "students": asked}):
+            found[row["student_id"]] = _open(keys, row["student_id"], row["wrapped_key"], row["sealed"])
     return found
 
 
@@ -118,6 +114,10 @@ def number_hashes(keys: sealing.Keys, numbers: Sequence[str]) -> list[bytes]:
     ]
 
 
+_FIND = Statement(
+    "select student_id, wrapped_key, sealed from identities"
+    " where district_id = :district and student_id = any(cast(:students as uuid[]))"
+)
 _TYPES = {"student_id": "uuid", "school_id": "uuid", "wrapped_key": "bytea", "sealed": "bytea", "name_hash": "bytea"}
 _REPLACE = text(
     "update identities i set school_id = n.school_id, wrapped_key = n.wrapped_key, sealed = n.sealed,"

@@ -15,10 +15,10 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes, hmac
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from sqlalchemy import select
+from sqlalchemy.exc import NoResultFound
 from sqlalchemy.orm import Session
 
-from screening.models import District
+from screening.statements import Statement
 
 KEY_NUMBER = 1
 NONCE_BYTES = 12
@@ -211,10 +211,15 @@ def keys(session: Session) -> Keys:
     district_id: uuid.UUID = session.info["scope"].district_id
     held: Keys | None = session.info.get("keys")
     if held is None or held.district_id != district_id:
-        wrapped = session.execute(select(District.wrapped_key).where(District.id == district_id)).scalar_one()
-        held = unwrap_district_keys(session.info["ring"], district_id, wrapped)
+        found = _WRAPPED.run(session, {"district": district_id}).fetchone()
+        if found is None:
+            raise NoResultFound(f"there is no district {district_id}")
+        held = unwrap_district_keys(session.info["ring"], district_id, found["wrapped_key"])
         session.info["keys"] = held
     return held
+
+
+_WRAPPED = Statement("select wrapped_key from districts where id = :district")
 
 
 def unwrap_district_keys(ring: Ring, district_id: uuid.UUID, wrapped: bytes) -> Keys:

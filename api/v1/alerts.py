@@ -10,11 +10,9 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from fastapi import Query, Request, Response
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from alerts import delivery, knowing, recusals, triage
-from alerts.models import Case
 from alerts.triage import AlertStory, Cursor, QueueRow
 from api.deps import (
     CARING,
@@ -41,6 +39,8 @@ from api.deps import (
 )
 from screening import access, audit, policy, rounds, students
 from screening.errors import NotFound
+from screening.inserting import as_array
+from screening.statements import Statement
 
 door = Door(prefix="/v1/alerts", tag="alerts")
 
@@ -311,7 +311,7 @@ def _story(session: Session, alert_id: uuid.UUID, by: access.Actor, now: dt.date
         raise NotFound("There is no such alert.")
     (shown,) = _shown(session, [row], by, now, locale)
     answers = [AnswerView(by=each.by, at=each.at) for each in found.acknowledgements]
-    if not _cares(by, row):
+    if not _cares(by, row.school_id):
         return AlertStoryView(**shown.model_dump(), acknowledgements=answers)
     reads = _reads_words(session, row, by, now)
     return AlertStoryView(
@@ -346,36 +346,36 @@ def _triages(session: Session, found: AlertStory, *, reads: bool) -> list[Triage
     ]
 
 
-def _cares(by: access.Actor, row: QueueRow) -> bool:
-    if row.school_id is None:  # of no one school: for those who care in the whole district
+def _cares(by: access.Actor, school_id: uuid.UUID | None) -> bool:
+    if school_id is None:  # of no one school: for those who care in the whole district
         return by.schools_as(*CARING) is None
-    return by.has(*CARING, school_id=row.school_id)
+    return by.has(*CARING, school_id=school_id)
+
+
+_OPEN_CASES = Statement(
+    "select student_id, id from cases"
+    " where district_id = :district and student_id = any(cast(:students as uuid[])) and state <> 'closed'"
+)
 
 
 def _open_cases(session: Session, student_ids: set[uuid.UUID]) -> dict[uuid.UUID, uuid.UUID]:
-    rows = session.execute(
-        select(Case.student_id, Case.id).where(
-            Case.district_id == access.scope_of(session).district_id,
-            Case.student_id.in_(student_ids),
-            Case.state != "closed",
-        )
-    )
-    return {row.student_id: row.id for row in rows}
+    wanted = {"district": access.scope_of(session).district_id, "students": as_array("uuid", student_ids)}
+    return {row["student_id"]: row["id"] for row in _OPEN_CASES.run(session, wanted)}
 
 
 def _shown(
     session: Session, rows: Sequence[QueueRow], by: access.Actor, now: dt.datetime, locale: str
 ) -> list[AlertView]:
-    own = [row for row in rows if _cares(by, row)]
-    names = students.named(session, {row.student_id for row in own if row.student_id}, by=by)
+    cares = {school_id: _cares(by, school_id) for school_id in {row.school_id for row in rows}}
+    names = students.named(session, {row.student_id for row in rows if row.student_id and cares[row.school_id]}, by=by)
     open_cases = _open_cases(session, {row.student_id for row in rows if row.student_id})
-    codes = school_codes(session)
+    codes = school_codes(session, only={row.school_id for row in rows if row.school_id})
+    say = _Speaker(session, locale)
     shown = []
     for row in rows:
         of_student = row.student_id or _NOBODY
         plain = _plain(row, codes.get(row.school_id or _NOBODY), open_cases.get(of_student), now)
-        cares = row in own
-        shown.append(_with_reasons(session, plain, row, names.get(of_student), locale) if cares else plain)
+        shown.append(_with_reasons(plain, row, names.get(of_student), say) if cares[row.school_id] else plain)
     return shown
 
 
@@ -399,7 +399,7 @@ def _plain(row: QueueRow, school: str | None, case_id: uuid.UUID | None, now: dt
     )
 
 
-def _with_reasons(session: Session, plain: AlertView, row: QueueRow, name: str | None, locale: str) -> AlertView:
+def _with_reasons(plain: AlertView, row: QueueRow, name: str | None, say: "_Speaker") -> AlertView:
     return plain.model_copy(
         update={
             "tier": tier_name(row.tier),
@@ -414,7 +414,7 @@ def _with_reasons(session: Session, plain: AlertView, row: QueueRow, name: str |
             "reasons": [
                 ReasonView(
                     rule=reason.rule,
-                    words=_words(session, row, reason.rule, locale),
+                    words=say.words(row.round_id, reason.rule),
                     tier=tier_name(reason.tier),
                     noticed_at=reason.noticed_at,
                 )
@@ -432,12 +432,25 @@ _SPOKEN = {
 }
 
 
-def _words(session: Session, row: QueueRow, rule: str, locale: str) -> str:
-    if rule in _SPOKEN:
-        return _SPOKEN[rule][locale]
-    if row.round_id is None:
-        return rule
-    frozen = rounds.rules_of(session, row.round_id).policy
-    titles = {each.id: each.title for each in (*frozen.all_rules, *policy.MODEL_RULES)}
-    title = titles.get(rule)
-    return rule if title is None else title.get(locale, title["en"])
+class _Speaker:
+    """Says rules in words; each of a page's rounds is looked up once."""
+
+    def __init__(self, session: Session, locale: str) -> None:
+        self.session, self.locale = session, locale
+        self._titles: dict[uuid.UUID, dict[str, dict[str, str]]] = {}
+
+    def words(self, round_id: uuid.UUID | None, rule: str) -> str:
+        if rule in _SPOKEN:
+            return _SPOKEN[rule][self.locale]
+        if round_id is None:
+            return rule
+        title = self._of(round_id).get(rule)
+        return rule if title is None else title.get(self.locale, title["en"])
+
+    def _of(self, round_id: uuid.UUID) -> dict[str, dict[str, str]]:
+        found = self._titles.get(round_id)
+        if found is None:
+            frozen = rounds.rules_of(self.session, round_id).policy
+            found = {each.id: dict(each.title) for each in (*frozen.all_rules, *policy.MODEL_RULES)}
+            self._titles[round_id] = found
+        return found
