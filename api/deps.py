@@ -215,7 +215,7 @@ _STATUS_WORDS = {
 def _documented(
     method: str, roles: frozenset[str], is_streamed: bool, is_conditional: bool, is_guarded: bool
 ) -> dict[int | str, dict[str, Any]]:
-    statuses = {503} if roles == PUBLIC and not is_guarded else {401, 403, 404, 408, 413, 422, 503}
+    statuses = {503} if roles == PUBLIC and not is_guarded else {401, 403, 404, 408, 409, 413, 422, 503}
     if method != "GET":
         statuses |= {409}
     if is_guarded:
