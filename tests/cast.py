@@ -12,7 +12,7 @@ from screening import access
 from screening.access import Actor, Scope
 from screening.db import Database
 from screening.models import District, School, Student
-from tests.factories import make_district, make_school, make_staff, make_student
+from tests.factories import Pupil, make_district, make_school, make_students, make_team
 
 ON = dt.date(2026, 9, 1)
 
@@ -113,78 +113,57 @@ class Cast:
 
 
 def assemble(database: Database) -> Cast:
-    """Makes the cast in a new district of this database, through the house's own verbs."""
+    """Makes the cast in a new district of this database."""
     district = make_district(database)
     with database.unit(Scope(district.id)) as session:
         a, b, c = (make_school(session, code=code, name=f"School {code}") for code in ("A", "B", "C"))
-
-        def somebody(name: str, *roles: tuple[str, uuid.UUID | None]) -> Actor:
-            return make_staff(session, *roles, name=name)[1]
-
-        students = Students(
-            granted_13=make_student(session, a.id, name="王小明", number="A001", age=13, grade=8, sex="m", on=ON),
-            own_grant_13=make_student(
-                session, a.id, name="李华", number="A002", age=13, grade=8, consents=[("student", "granted")], on=ON
-            ),
-            declined_12=make_student(
-                session, a.id, name="张伟", number="A003", age=12, grade=7, consents=[("guardian", "declined")], on=ON
-            ),
-            withdrawn_12=make_student(
-                session,
-                a.id,
-                name="刘洋",
-                number="A004",
-                age=12,
-                grade=7,
-                consents=[("guardian", "granted"), ("guardian", "withdrawn")],
-                on=ON,
-            ),
-            undecided_11=make_student(session, a.id, name="陈静", number="A005", age=11, grade=7, consents=[], on=ON),
-            own_grant_15=make_student(
-                session, a.id, name="杨帆", number="A006", age=15, grade=9, consents=[("student", "granted")], on=ON
-            ),
-            guardian_grant_16=make_student(session, a.id, name="赵磊", number="A007", age=16, grade=10, on=ON),
-            own_decline_16=make_student(
-                session,
-                a.id,
-                name="黄丽",
-                number="A008",
-                age=16,
-                grade=10,
-                consents=[("guardian", "granted"), ("student", "declined")],
-                on=ON,
-            ),
-            unknown_age=make_student(session, a.id, name="周敏", number="A009", age=None, grade=8, sex="x", on=ON),
-            granted_17=make_student(
-                session,
-                a.id,
-                name="吴强",
-                number="A010",
-                age=17,
-                grade=11,
-                consents=[("guardian", "granted"), ("student", "granted")],
-                on=ON,
-            ),
-            in_school_b=make_student(session, b.id, name="王小明", number="B001", age=14, grade=9, on=ON),
-            in_school_c=make_student(session, c.id, name="徐婷", number="C001", age=15, grade=9, on=ON),
-        )
+        pupils = _pupils(a.id, b.id, c.id)
         return Cast(
             database=database,
             district=district,
             school_a=a,
             school_b=b,
             school_c=c,
-            an=somebody("An", ("counselor", a.id)),
-            bo=somebody("Bo", ("counselor", a.id), ("duty_officer", a.id)),
-            chen=somebody("Chen", ("counselor", b.id)),
-            lead=somebody("Lead", ("lead", a.id)),
-            principal=somebody("Principal", ("principal", a.id)),
-            school_admin_a=somebody("Admin A", ("school_admin", a.id)),
-            school_admin_b=somebody("Admin B", ("school_admin", b.id)),
-            school_admin_c=somebody("Admin C", ("school_admin", c.id)),
-            district_admin=somebody("District admin", ("district_admin", None)),
-            district_analyst=somebody("Analyst", ("district_analyst", None)),
-            duty_officer=somebody("Duty officer", ("duty_officer", None)),
-            auditor=somebody("Auditor", ("auditor", None)),
-            students=students,
+            students=Students(**dict(zip(pupils, make_students(session, list(pupils.values()), on=ON), strict=True))),
+            **make_team(session, _team(a.id, b.id, c.id)),
         )
+
+
+def _pupils(a: uuid.UUID, b: uuid.UUID, c: uuid.UUID) -> dict[str, Pupil]:
+    granted, declined, withdrawn = ("guardian", "granted"), ("guardian", "declined"), ("guardian", "withdrawn")
+    own_grant, own_decline = ("student", "granted"), ("student", "declined")
+
+    def of_a(number: str, name: str, age: int | None, grade: int, *consents: tuple[str, str], sex: str = "f") -> Pupil:
+        return Pupil(school_id=a, number=number, name=name, age=age, grade=grade, consents=consents, sex=sex)
+
+    return {
+        "granted_13": of_a("A001", "王小明", 13, 8, granted, sex="m"),
+        "own_grant_13": of_a("A002", "李华", 13, 8, own_grant),
+        "declined_12": of_a("A003", "张伟", 12, 7, declined),
+        "withdrawn_12": of_a("A004", "刘洋", 12, 7, granted, withdrawn),
+        "undecided_11": of_a("A005", "陈静", 11, 7),
+        "own_grant_15": of_a("A006", "杨帆", 15, 9, own_grant),
+        "guardian_grant_16": of_a("A007", "赵磊", 16, 10, granted),
+        "own_decline_16": of_a("A008", "黄丽", 16, 10, granted, own_decline),
+        "unknown_age": of_a("A009", "周敏", None, 8, granted, sex="x"),
+        "granted_17": of_a("A010", "吴强", 17, 11, granted, own_grant),
+        "in_school_b": Pupil(school_id=b, name="王小明", number="B001", age=14, grade=9),
+        "in_school_c": Pupil(school_id=c, name="徐婷", number="C001", age=15, grade=9),
+    }
+
+
+def _team(a: uuid.UUID, b: uuid.UUID, c: uuid.UUID) -> dict[str, list[tuple[str, uuid.UUID | None]]]:
+    return {
+        "an": [("counselor", a)],
+        "bo": [("counselor", a), ("duty_officer", a)],
+        "chen": [("counselor", b)],
+        "lead": [("lead", a)],
+        "principal": [("principal", a)],
+        "school_admin_a": [("school_admin", a)],
+        "school_admin_b": [("school_admin", b)],
+        "school_admin_c": [("school_admin", c)],
+        "district_admin": [("district_admin", None)],
+        "district_analyst": [("district_analyst", None)],
+        "duty_officer": [("duty_officer", None)],
+        "auditor": [("auditor", None)],
+    }

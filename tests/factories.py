@@ -1,15 +1,18 @@
 """Makes what a test needs and does not care about: keyword arguments say what it does care about."""
 
 import datetime as dt
+import json
 import uuid
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy.orm import Session
 
 from screening import access, consent, db, identity, policy, rounds, sealing, staff
 from screening.db import Database
 from screening.identity import Person
-from screening.models import District, Enrollment, Round, School, Staff, Student
+from screening.models import Account, District, Enrollment, Round, School, Staff, StaffRole, Student
 
 NOTICE = "2026-01"
 TODAY = dt.date(2026, 9, 1)
@@ -40,50 +43,94 @@ def make_staff(
     return hired, access.Actor(hired.account_id, hired.district_id, hired.id, held)
 
 
-def make_student(
-    session: Session,
-    school_id: uuid.UUID,
-    *,
-    name: str | None = None,
-    number: str | None = None,
-    age: int | None = 14,
-    sex: str = "f",
-    grade: int = 8,
-    class_name: str = "1",
-    phone: str | None = None,
-    consents: Iterable[tuple[str, str]] = (("guardian", "granted"),),
-    on: dt.date = TODAY,
-) -> Student:
-    """A student in the vault and enrolled, `age` completed years old on `on`, with these (giver, decision)."""
+def make_team(session: Session, roles: Mapping[str, Sequence[tuple[str, uuid.UUID | None]]]) -> dict[str, access.Actor]:
+    """Staff by name with these (role, school), in three statements for all of them and without a trace."""
+    keys, district_id = sealing.keys(session), access.scope_of(session).district_id
+    accounts, people, given, actors = [], [], [], {}
+    for name, held in roles.items():
+        email, staff_id = f"{unique('staff')}@example.test", uuid.uuid4()
+        account = Account(
+            id=uuid.uuid4(),
+            district_id=district_id,
+            email_hash=sealing.account_lookup(session.info["master_key"], email),
+        )
+        plain = json.dumps({"name": name.replace("_", " ").capitalize(), "email": email})
+        sealed = keys.seal_text(plain, f"staff/{staff_id}")
+        accounts.append(account)
+        people.append(Staff(district_id=district_id, id=staff_id, account_id=account.id, sealed=sealed))
+        given += [
+            StaffRole(district_id=district_id, id=uuid.uuid4(), staff_id=staff_id, role=role, school_id=school_id)
+            for role, school_id in held
+        ]
+        at = tuple(access.RoleAt(role, school_id) for role, school_id in held)
+        actors[name] = access.Actor(account.id, district_id, staff_id, at)
+    for rows in (accounts, people, given):
+        session.add_all(rows)
+        session.flush()
+    return actors
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pupil:
+    """A student to be made, `age` completed years old, with these (giver, decision)."""
+
+    school_id: uuid.UUID
+    name: str | None = None
+    number: str | None = None
+    age: int | None = 14
+    sex: str = "f"
+    grade: int = 8
+    class_name: str = "1"
+    phone: str | None = None
+    consents: Sequence[tuple[str, str]] = (("guardian", "granted"),)
+
+
+def make_student(session: Session, school_id: uuid.UUID, *, on: dt.date = TODAY, **wanted: Any) -> Student:
+    """A student in the vault and enrolled, by the fields of `Pupil`."""
+    return make_students(session, [Pupil(school_id=school_id, **wanted)], on=on)[0]
+
+
+def make_students(session: Session, pupils: Sequence[Pupil], *, on: dt.date = TODAY) -> list[Student]:
+    """Students in the vault and enrolled, as old as they say on `on`, in a few statements for all of them."""
     district_id = access.scope_of(session).district_id
-    born_on = None if age is None else dt.date(on.year - age, 3, 15)
-    student = Student(
-        district_id=district_id,
-        id=uuid.uuid4(),
-        school_id=school_id,
-        sex=sex,
-        born_month=born_on.replace(day=1) if born_on else None,
-    )
-    session.add(student)
+    keys = sealing.keys(session)
+    made, persons = [], []
+    for pupil in pupils:
+        born_on = None if pupil.age is None else dt.date(on.year - pupil.age, 3, 15)
+        person = Person(pupil.name or unique("student"), pupil.number or unique("no"), born_on, pupil.phone)
+        month = born_on.replace(day=1) if born_on else None
+        made.append(
+            Student(
+                district_id=district_id, id=uuid.uuid4(), school_id=pupil.school_id, sex=pupil.sex, born_month=month
+            )
+        )
+        persons.append(person)
+    session.add_all(made)
     session.flush()
-    number = number or unique("no")
-    identity.enter(session, student.id, school_id, Person(name or unique("student"), number, born_on, phone))
-    session.add(
+    identity.enter_many(session, [(each.id, each.school_id, who) for each, who in zip(made, persons, strict=True)])
+    session.add_all(
         Enrollment(
             district_id=district_id,
             id=uuid.uuid4(),
-            student_id=student.id,
-            school_id=school_id,
-            grade=grade,
-            class_name=class_name,
-            number_hash=identity.number_hash(sealing.keys(session), number),
+            student_id=each.id,
+            school_id=each.school_id,
+            grade=pupil.grade,
+            class_name=pupil.class_name,
+            number_hash=identity.number_hash(keys, who.number),
             since_on=on,
         )
+        for each, pupil, who in zip(made, pupils, persons, strict=True)
     )
     session.flush()
-    for position, (giver, decision) in enumerate(consents):
-        decide(session, student.id, decision, given_by=giver, at=_morning(on) + dt.timedelta(hours=position))
-    return student
+    for position in range(max(len(pupil.consents) for pupil in pupils)):
+        decided = [
+            consent.Decision(each.id, decision, giver)
+            for each, pupil in zip(made, pupils, strict=True)
+            for giver, decision in pupil.consents[position : position + 1]
+        ]
+        at = _morning(on) + dt.timedelta(hours=position)
+        consent.record_many(session, decided, notice_version=NOTICE, channel="paper", decided_at=at, by=system(session))
+    return made
 
 
 def decide(

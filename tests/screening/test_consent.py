@@ -79,7 +79,7 @@ def test_the_database_and_the_policy_decide_alike(cast: Cast, age: int | None) -
     with cast.database.unit(cast.scope) as session:
         for guardian, student in product(words, words):
             spoken = {giver: word for giver, word in (("guardian", guardian), ("student", student)) if word}
-            child = make_student(session, cast.school_b.id, age=age, consents=spoken.items(), on=ON)
+            child = make_student(session, cast.school_b.id, age=age, consents=tuple(spoken.items()), on=ON)
             wanted[child.id] = policy.shipped().has_consent(age, spoken)
         found = consent.in_force(session, list(wanted), at=NOON, policy=policy.shipped())
     assert found == {child for child, is_in_force in wanted.items() if is_in_force}
