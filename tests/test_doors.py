@@ -252,11 +252,14 @@ def test_the_matrix_names_roles_that_there_are_and_hides_from_all_who_are_not_in
         assert role_matrix.hidden(role) >= role_matrix.FIELDS["answers"] | role_matrix.FIELDS["tiers"], role
 
 
-@pytest.mark.parametrize("role", sorted(ROLES))
-def test_a_role_is_let_in_where_the_matrix_says_so_and_nowhere_else(cast: Cast, client: TestClient, role: str) -> None:
+@pytest.mark.parametrize("turn, role", list(enumerate(sorted(ROLES))))
+def test_a_role_is_let_in_where_the_matrix_says_so_and_nowhere_else(
+    cast: Cast, client: TestClient, turn: int, role: str, is_storm: bool
+) -> None:
     comer = caller(client, cast.database, somebody(cast, role))
     wrong = []
-    for (method, path), roles in EXPECTED.items():
+    taken = list(EXPECTED.items())[slice(None) if is_storm else slice(turn % 4, None, 4)]
+    for (method, path), roles in taken:
         if path == "/v1/tokens/current":
             continue  # it would be the last one
         came = comer.ask(method, address_of(path))
