@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 
+import hypothesis
 import pytest
 
 from screening import embedded, migration
@@ -10,6 +11,10 @@ from screening.db import Database
 from tests.cast import Cast, assemble
 
 MASTER_KEY = bytes(range(32))
+
+# How long an example takes says more of the machine's other work than of ours.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")

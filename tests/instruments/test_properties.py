@@ -16,8 +16,11 @@ from tests.instruments.made_up import EVERYTHING
 INSTRUMENTS = [i for i in (*catalogue.all(), *EVERYTHING.values()) if i.code != "wide"]
 ids = [instrument.edition for instrument in INSTRUMENTS]
 # The optimizer takes seconds over many scales at once; those are for the long run.
-INLINED = [i for i in INSTRUMENTS if len(i.scales) <= 5 or os.environ.get("SCREENING_STORM") == "1"]
-QUICK = settings(max_examples=8, deadline=None)
+IS_STORM = os.environ.get("SCREENING_STORM") == "1"
+INLINED = [i for i in INSTRUMENTS if len(i.scales) <= 5 or IS_STORM]
+QUICK = settings(max_examples=40 if IS_STORM else 4)
+
+pytestmark = pytest.mark.storm
 
 Form = dict[str, int | None]
 
@@ -45,7 +48,6 @@ def test_one_form_and_the_batch_agree(instrument: Instrument, data: st.DataObjec
         assert batch.to_dicts() == [scoring.score_one(answers, instrument, form) for answers in forms]
 
 
-@pytest.mark.storm
 @pytest.mark.parametrize("instrument", INLINED, ids=lambda one: str(one.edition))
 def test_the_expressions_agree_with_the_batch(instrument: Instrument) -> None:
     draw = random.Random(instrument.code)  # noqa: S311 - made-up answers
