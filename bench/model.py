@@ -1,8 +1,7 @@
-"""How well the model's own code predicts, on a file of anybody's, and how fast it is.
+"""How well the model's own code predicts, on a file of anybody's; how fast it is, `screening bench --only model` says.
 
     python -m bench.model FILE --target 'Q28>1' --group psu [--columns 'Q*'] [--leave-out Q26,Q27] [--by Q2]
     python -m bench.model FILE --score dsi_suicide --target 'suicide==yes'
-    python -m bench.model --speed
 
 Of a file with groups every probability comes from a model that saw no row of that row's group; with --test FILE, from
 a model of the whole first file. Prints one JSON object a line.
@@ -13,7 +12,6 @@ import fnmatch
 import json
 import operator
 import re
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +24,7 @@ import numpy.typing as npt
 import polars as pl
 
 from screening.risk_model import fitting, judging
-from screening.risk_model.fitting import Matrix, Model, Numbers, Settings
+from screening.risk_model.fitting import Matrix, Numbers, Settings
 
 _COMPARED: dict[str, Callable[[Any, Any], Any]] = {
     ">=": operator.ge, "<=": operator.le, "==": operator.eq, "!=": operator.ne, ">": operator.gt, "<": operator.lt,
@@ -36,13 +34,10 @@ _TELLS_TOO_MUCH = 0.97
 
 
 def main(argv: Sequence[str]) -> int:
-    """Prints the figures of a file, or of speed. 2 for a file or column that cannot be read."""
+    """Prints the figures of a file. 2 for a file or column that cannot be read."""
     asked = _arguments().parse_args(argv)
-    if asked.speed:
-        _say(*speed(asked.fit, asked.predict))
-        return 0
-    if asked.file is None or asked.target is None or (asked.score is None and asked.group is None):
-        sys.stderr.write("A file, --target and --group (or --score) are needed; or --speed.\n")
+    if asked.score is None and asked.group is None:
+        sys.stderr.write("Besides the file and --target, --group is needed, or --score.\n")
         return 2
     try:
         _say(*(_of_score(asked) if asked.score else _of_file(asked)))
@@ -169,76 +164,14 @@ def _matrix(frame: pl.DataFrame, columns: Sequence[str]) -> Matrix:
     return frame.select(pl.col(name).cast(pl.Float32) for name in columns).to_numpy().astype(np.float32)
 
 
-# -- speed ------------------------------------------------------------------------------------------------------------
-
-
-def speed(fit: int, predict: int) -> Iterator[dict[str, Any]]:
-    """Fitting and predicting 60 columns of four answers, beside bare scikit-learn of the usual settings."""
-    names, directions = [f"q{i}" for i in range(60)], [1] * 10 + [0] * 50
-    x, y = _made_up(fit, 1)
-    schools = np.arange(fit) % 40
-    bare_seconds, bare = _timed(lambda: _bare(x, y))
-    ours_seconds, ours = _timed(
-        lambda: fitting.fit(x, y, schools, columns=names, directions=directions, settings=Settings(threads=2))
-    )
-    yield {
-        "what": "fit",
-        "rows": fit,
-        "seconds": ours_seconds,
-        "bare": bare_seconds,
-        "of_bare": ours_seconds / bare_seconds,
-    }
-    many, truth = _made_up(predict, 2)
-    bare_seconds, theirs = _timed(lambda: bare.predict_proba(many)[:, 1])
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    ours_seconds, found = _timed(lambda: ours.probability(many))
-    yield {
-        "what": "predict", "rows": predict, "seconds": ours_seconds, "bare": bare_seconds,
-        "of_bare": ours_seconds / bare_seconds, "auroc": judging.auroc(truth, found),
-        "bare_auroc": judging.auroc(truth, theirs),
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, "peak_mb_before": before // 1024,
-    }  # fmt: skip
-    yield {"what": "one student", **_one(ours, many[:1])}
-
-
-def _one(model: Model, row: Matrix) -> dict[str, float]:
-    model.probability(row)
-    seconds = sorted(_timed(lambda: model.probability(row))[0] for _ in range(200))
-    return {"median_ms": seconds[100] * 1000, "p99_ms": seconds[197] * 1000}
-
-
-def _bare(x: Matrix, y: Numbers) -> Any:
-    from sklearn.calibration import CalibratedClassifierCV
-    from sklearn.ensemble import HistGradientBoostingClassifier
-
-    plain = HistGradientBoostingClassifier(
-        max_iter=200, early_stopping=False, monotonic_cst=[1] * 10 + [0] * 50, random_state=1
-    )
-    return CalibratedClassifierCV(plain, method="isotonic", cv=5, ensemble=False).fit(x, y)
-
-
-def _made_up(rows: int, seed: int) -> tuple[Matrix, Numbers]:
-    chance = np.random.default_rng(seed)
-    x = chance.integers(0, 4, (rows, 60)).astype(np.float32)
-    felt = x[:, :10].sum(axis=1) / 3 + x[:, 10] * x[:, 11] / 5 - 8.5
-    x[chance.random(x.shape, np.float32) < 0.03] = np.nan
-    return x, (chance.random(rows) < 1 / (1 + np.exp(-felt))).astype(np.float64)
-
-
-def _timed(act: Callable[[], Any]) -> tuple[float, Any]:
-    start = time.perf_counter()
-    found = act()
-    return time.perf_counter() - start, found
-
-
 def _names(given: str) -> list[str]:
     return [name for name in given.split(",") if name]
 
 
 def _arguments() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench.model", description="What the model's code predicts.")
-    parser.add_argument("file", nargs="?", help="CSV or Parquet, a row per student")
-    parser.add_argument("--target", help="what is predicted: COLUMN>VALUE, ==, !=, >=, <=, <")
+    parser.add_argument("file", help="CSV or Parquet, a row per student")
+    parser.add_argument("--target", required=True, help="what is predicted: COLUMN>VALUE, ==, !=, >=, <=, <")
     parser.add_argument("--group", help="the column of the unit that is left out whole")
     parser.add_argument("--columns", default=["*"], type=_names, help="patterns of predictors (default all numbers)")
     parser.add_argument("--leave-out", default=[], type=_names, help="patterns of columns that may not predict")
@@ -251,9 +184,6 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--speed", action="store_true", help="how fast, on made-up answers")
-    parser.add_argument("--fit", type=int, default=200_000, help="rows to fit with --speed")
-    parser.add_argument("--predict", type=int, default=1_000_000, help="rows to predict with --speed")
     return parser
 
 

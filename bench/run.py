@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from bench.figures import Report, machine
 
-BENCHES = ("scoring", "quality", "fhir", "upload", "submit", "coverage", "queue")
+BENCHES = ("scoring", "quality", "fhir", "model", "upload", "submit", "coverage", "queue")
 ON_A_SERVER = ("upload", "submit", "coverage", "queue")
 
 
@@ -17,6 +17,7 @@ class Sizes:
     scoring: tuple[int, ...] = (100_000, 1_000_000)
     quality: tuple[int, ...] = (100_000, 1_000_000)
     fhir: int = 50_000
+    model: int = 1_000_000
     upload: tuple[int, ...] = (28_000, 100_000, 1_000_000)
     coverage: int = 1_000_000
     queue_door: int = 100_000
@@ -27,6 +28,7 @@ QUICK = Sizes(
     scoring=(5_000, 20_000),
     quality=(3_000,),
     fhir=1_000,
+    model=5_000,
     upload=(2_000, 8_000),
     coverage=8_000,
     queue_door=3_000,
@@ -53,6 +55,10 @@ def main(argv: Sequence[str] = (), *, as_json: bool = False) -> int:
         from bench import fhir
 
         fhir.bench(report, sizes.fhir, asked.runs)
+    if "model" in wanted:
+        from bench import predicting
+
+        predicting.bench(report, sizes.model, asked.runs)
     if set(wanted) & set(ON_A_SERVER):
         _on_a_server(report, wanted, sizes, asked.runs)
     report.end()
@@ -86,8 +92,9 @@ def _sizes(asked: argparse.Namespace) -> Sizes:
     if asked.rows is None:
         return sizes
     return replace(
-        sizes, scoring=(asked.rows,), quality=(asked.rows,), fhir=asked.rows, upload=(asked.rows,), coverage=asked.rows
-    )
+        sizes, scoring=(asked.rows,), quality=(asked.rows,), fhir=asked.rows, model=asked.rows,
+        upload=(asked.rows,), coverage=asked.rows,
+    )  # fmt: skip
 
 
 def _arguments() -> argparse.ArgumentParser:

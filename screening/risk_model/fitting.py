@@ -13,12 +13,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from screening.risk_model.trees import Trees, flattened
+
 Numbers = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.floating[Any]]
 """A row per student, a column per feature, NaN for what is missing."""
 
-PREDICTED_AT_ONCE = 8_192
-"""Rows turned into 64-bit numbers at a time: few enough to stay in the processor's cache."""
+PREDICTED_AT_ONCE = 2_048
+"""Rows: few enough for all that is asked of them to stay in the processor's cache."""
 _STRENGTH = 100.0
 """Of the ridge: 1 / C of the usual notation, for rows of mean weight 1."""
 _REACH = 4.0
@@ -34,8 +36,15 @@ class Linear:
     weights: Numbers
     intercept: float
 
-    def margin(self, x: Matrix) -> Numbers:
-        found: Numbers = _standard(x, self.center, self.scale) @ self.weights + self.intercept
+    def margin(self, by_column: Matrix) -> Numbers:
+        """Log-odds of each student; `by_column` has a row per feature and a column per student."""
+        z = by_column - self.center[:, None]
+        z /= self.scale[:, None]
+        np.clip(z, -_REACH, _REACH, out=z)
+        z[np.isnan(z)] = 0.0
+        z *= self.weights[:, None]
+        # not by BLAS: its threads wait for each other longer than one alone works
+        found: Numbers = z.sum(axis=0) + self.intercept
         return found
 
 
@@ -43,13 +52,13 @@ class Linear:
 class Model:
     """What was fitted. `directions` says of each column whether a higher value counts up (1), down (-1) or either (0).
 
-    `trees` is scikit-learn's; None: the linear part stands alone, as in the baseline.
+    Without `trees` the linear part stands alone, as in the baseline.
     """
 
     columns: tuple[str, ...]
     directions: tuple[int, ...]
     linear: Linear
-    trees: Any
+    trees: Trees | None
     slope: float
     offset: float
 
@@ -59,9 +68,10 @@ class Model:
         found = np.empty(len(x))
         for start in range(0, len(x), PREDICTED_AT_ONCE):
             part = slice(start, start + PREDICTED_AT_ONCE)
-            found[part] = self.linear.margin(x[part])
+            by_column = np.ascontiguousarray(x[part].T, dtype=np.float32)
+            found[part] = self.linear.margin(by_column)
             if self.trees is not None:
-                found[part] = (found[part] + _tree_margin(self.trees, x[part])) / 2
+                found[part] = (found[part] + self.trees.margin(by_column)) / 2
         return found
 
     def probability(self, x: Matrix) -> Numbers:
@@ -250,7 +260,7 @@ def _linear(x: Matrix, truth: Numbers, directions: Sequence[int], weight: Number
     return Linear(center, scale, np.asarray(best[:-1]), float(best[-1]))
 
 
-def _trees(x: Matrix, truth: Numbers, directions: Sequence[int], weight: Numbers, settings: Settings) -> Any:
+def _trees(x: Matrix, truth: Numbers, directions: Sequence[int], weight: Numbers, settings: Settings) -> Trees:
     from sklearn.ensemble import HistGradientBoostingClassifier
     from threadpoolctl import threadpool_limits
 
@@ -269,7 +279,7 @@ def _trees(x: Matrix, truth: Numbers, directions: Sequence[int], weight: Numbers
     )
     # more threads than idle cores wait for each other, ten times as long as one alone works
     with threadpool_limits(settings.threads, user_api="openmp"):
-        return trees.fit(shown, np.tile(truth, 2), sample_weight=np.tile(weight / weight.mean(), 2))
+        return flattened(trees.fit(shown, np.tile(truth, 2), sample_weight=np.tile(weight / weight.mean(), 2)))
 
 
 def _blanked(x: Matrix, settings: Settings) -> Matrix:
@@ -279,11 +289,6 @@ def _blanked(x: Matrix, settings: Settings) -> Matrix:
     for school in np.array_split(chance.permutation(len(x)), 20):
         left_out_here = chance.random(x.shape[1]) < chance.uniform(0, settings.blanked)
         found[np.ix_(school, np.flatnonzero(left_out_here))] = np.nan
-    return found
-
-
-def _tree_margin(trees: Any, x: Matrix) -> Numbers:
-    found: Numbers = trees.decision_function(x)
     return found
 
 

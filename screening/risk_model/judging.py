@@ -86,11 +86,15 @@ def interval(
 ) -> Interval:
     """The middle 95% of `figure` (of row numbers) over draws of whole groups: students of a school are alike."""
     names, of = np.unique(np.asarray(groups), return_inverse=True)
-    members = [np.flatnonzero(of == name) for name in range(len(names))]
+    rows, sizes = np.argsort(of, kind="stable"), np.bincount(of, minlength=len(names))
+    first = np.cumsum(sizes) - sizes
     chance = np.random.default_rng(seed)
-    drawn = [
-        figure(np.concatenate([members[g] for g in chance.integers(len(names), size=len(names))])) for _ in range(draws)
-    ]
+    drawn = []
+    for _ in range(draws):
+        chosen = chance.integers(len(names), size=len(names))
+        of_each = sizes[chosen]
+        within = np.arange(of_each.sum()) - np.repeat(np.cumsum(of_each) - of_each, of_each)
+        drawn.append(figure(rows[np.repeat(first[chosen], of_each) + within]))
     low, high = np.nanpercentile(drawn, [2.5, 97.5]) if not np.isnan(drawn).all() else (float("nan"), float("nan"))
     return float(low), float(high)
 

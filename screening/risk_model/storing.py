@@ -2,8 +2,8 @@
 
 The bytes are opened only if their digest is the one that two persons approved, and only by the versions of the
 libraries that wrote them. Then the file's own description is walked: a loader, a type or a place in memory that is
-not on the list ends it, before skops is asked for anything. What was built is checked once more as a model, since
-trees that point at each other in a ring would keep a prediction busy for ever.
+not on the list ends it, before skops is asked for anything. A model is plain arrays, so the list holds no class of any
+library; what was built is checked once more as a model, down to whether a symptom counts upwards.
 """
 
 import hashlib
@@ -18,35 +18,25 @@ import numpy as np
 
 from screening.errors import Refused
 from screening.risk_model.fitting import Linear, Model
+from screening.risk_model.trees import MOST_QUESTIONS, Trees
 
-FORMAT = 1
+FORMAT = 2
 LARGEST = 64 * 1024 * 1024
 """Bytes, packed or not: a thousand times what a model needs."""
 _DEEPEST = 60
 
-_PLAIN = {("DictNode", "builtins", "dict"), ("ListNode", "builtins", "list"), ("TupleNode", "builtins", "tuple")}
-_VALUES = {("JsonNode", "builtins", name) for name in ("str", "int", "float", "bool", "NoneType")}
-_NAMES = {("TypeNode", "builtins", name) for name in ("str", "int", "float", "bool", "NoneType")}
-_ARRAYS = {
-    ("NdArrayNode", "numpy", name)
-    for name in ("ndarray", "uint64", "uint32", "int64", "int32", "float64", "float32", "bool", "bool_")
-}
-_BOOSTING = "sklearn.ensemble._hist_gradient_boosting"
-_ESTIMATORS = {
-    ("ObjectNode", f"{_BOOSTING}.gradient_boosting", "HistGradientBoostingClassifier"),
-    ("ObjectNode", f"{_BOOSTING}.binning", "_BinMapper"),
-    ("ObjectNode", f"{_BOOSTING}.predictor", "TreePredictor"),
-    ("ObjectNode", "sklearn.preprocessing._label", "LabelEncoder"),
-    ("ObjectNode", "sklearn._loss.loss", "HalfBinomialLoss"),
-    ("LossNode", "sklearn._loss._loss", "CyHalfBinomialLoss"),
-    ("ObjectNode", "sklearn._loss.link", "LogitLink"),
-    ("ObjectNode", "sklearn._loss.link", "Interval"),
-}
-ALLOWED = frozenset(_PLAIN | _VALUES | _NAMES | _ARRAYS | _ESTIMATORS)
+ALLOWED = frozenset(
+    {
+        ("DictNode", "builtins", "dict"),
+        ("ListNode", "builtins", "list"),
+        ("JsonNode", "builtins", "str"),
+        ("TypeNode", "builtins", "str"),
+        ("NdArrayNode", "numpy", "ndarray"),
+    }
+)
 """Every (loader, module, class) that a stored model may name. Fixed: a file can add nothing to it."""
 _CACHED = "CachedNode"
 """How skops writes the same object a second time; it names no type of its own."""
-_TRUSTED = ["sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor"]
 
 
 class ModelUnusable(Refused):
@@ -70,11 +60,7 @@ def dump(model: Model) -> bytes:
     """The model as a file of skops."""
     from skops import io as skops_io
 
-    if model.trees is not None:
-        # only fitting needs them, and they would ask for more types on the list
-        model.trees._feature_subsample_rng = None
-        model.trees._preprocessor = None
-    linear = model.linear
+    linear, trees = model.linear, model.trees
     stored: bytes = skops_io.dumps(
         {
             "format": FORMAT,
@@ -84,7 +70,15 @@ def dump(model: Model) -> bytes:
             "scale": np.asarray(linear.scale, dtype=np.float64),
             "weights": np.asarray(linear.weights, dtype=np.float64),
             "numbers": np.array([linear.intercept, model.slope, model.offset]),
-            "trees": model.trees,
+            "trees": None
+            if trees is None
+            else {
+                "feature": trees.feature,
+                "threshold": trees.threshold,
+                "is_missing_low": trees.is_missing_low,
+                "worth": trees.worth,
+                "base": np.array([trees.base]),
+            },
         }
     )
     return stored
@@ -110,7 +104,7 @@ def read(body: bytes) -> Model:
     try:
         from skops import io as skops_io
 
-        return _model(skops_io.loads(body, trusted=_TRUSTED))
+        return _model(skops_io.loads(body, trusted=[]))
     except ModelUnusable:
         raise
     except Exception as error:  # whatever a damaged file makes a library raise, it is no model
@@ -180,29 +174,30 @@ def _model(stored: Any) -> Model:
     )
     if not is_whole:
         raise ModelUnusable("The file's numbers are not those of a model.")
-    if stored["trees"] is not None:
-        _check_trees(stored["trees"], len(columns), directions)
-    return Model(columns, directions, Linear(center, scale, weights, intercept), stored["trees"], slope, offset)
+    trees = None if stored["trees"] is None else _trees(stored["trees"], directions)
+    return Model(columns, directions, Linear(center, scale, weights, intercept), trees, slope, offset)
 
 
-def _check_trees(trees: Any, columns: int, directions: tuple[int, ...]) -> None:
-    """Every branch leads on to later nodes of its own tree, every question is a column, every leaf a number."""
-    if type(trees).__name__ != "HistGradientBoostingClassifier" or trees.n_features_in_ != columns:
-        raise ModelUnusable("The trees are of another kind.")
-    if list(trees.monotonic_cst) != list(directions) or list(trees.classes_) != [0.0, 1.0]:
-        raise ModelUnusable("The trees were fitted to other columns.")
-    for stage in trees._predictors:
-        for tree in stage:
-            nodes = tree.nodes
-            inner = nodes[nodes["is_leaf"] == 0]
-            place = np.flatnonzero(nodes["is_leaf"] == 0)
-            is_sound = (
-                len(nodes) > 0
-                and not inner["is_categorical"].any()
-                and ((inner["feature_idx"] >= 0) & (inner["feature_idx"] < columns)).all()
-                and ((inner["left"] > place) & (inner["left"] < len(nodes))).all()
-                and ((inner["right"] > place) & (inner["right"] < len(nodes))).all()
-                and np.isfinite(nodes["value"]).all()
-            )
-            if not is_sound:
-                raise ModelUnusable("A tree of the file leads nowhere.")
+def _trees(stored: Mapping[str, Any], directions: tuple[int, ...]) -> Trees:
+    """Every question is of a column, every set of answers is worth a number, and no symptom counts downwards."""
+    feature, threshold, is_missing_low, worth = (
+        np.asarray(stored[name]) for name in ("feature", "threshold", "is_missing_low", "worth")
+    )
+    is_whole = (
+        (feature.dtype, threshold.dtype, is_missing_low.dtype, worth.dtype)
+        == (np.dtype(np.int32), np.dtype(np.float32), np.dtype(bool), np.dtype(np.float64))
+        and feature.ndim == 2
+        and feature.shape == threshold.shape == is_missing_low.shape
+        and 1 <= feature.shape[1] <= MOST_QUESTIONS
+        and worth.shape == (len(feature), 1 << feature.shape[1])
+        and ((feature >= 0) & (feature < len(directions))).all()
+        and not np.isnan(threshold).any()
+        and np.isfinite(worth).all()
+    )
+    if not is_whole:
+        raise ModelUnusable("The file's trees are not those of a model.")
+    base = float(np.asarray(stored["base"], dtype=np.float64)[0])
+    found = Trees(feature, threshold, is_missing_low, worth, base)
+    if not np.isfinite(base) or found.goes_against(directions):
+        raise ModelUnusable("The file's trees are not those of a model.")
+    return found

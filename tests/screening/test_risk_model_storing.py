@@ -1,6 +1,7 @@
 """A stored model comes back the same; a poisoned, damaged or foreign one never runs a line of its own."""
 
 import copy
+import dataclasses
 import io
 import json
 import os
@@ -127,6 +128,9 @@ CALLS = [
     ("JsonNode", "os", "system"),
     ("NoSuchNode", "os", "system"),
     ("SparseMatrixNode", "scipy.sparse", "csr_matrix"),
+    ("ObjectNode", "sklearn.ensemble._hist_gradient_boosting.predictor", "TreePredictor"),
+    ("ObjectNode", "sklearn.ensemble._hist_gradient_boosting.gradient_boosting", "HistGradientBoostingClassifier"),
+    ("CachedNode", "os", "system"),
     (None, "os", "system"),
 ]
 
@@ -178,17 +182,32 @@ def test_the_marker_would_be_there_if_anything_ran(tmp_path: Path) -> None:
     assert marker.exists()
 
 
-def test_trees_that_turn_in_a_ring_are_refused() -> None:
+BROKEN_TREES: dict[str, dict[str, Any]] = {
+    "a question of no column": {"feature": np.array([[9, 0, 0]] * 4, dtype=np.int32)},
+    "a question of a column before the first": {"feature": np.array([[-1, 0, 0]] * 4, dtype=np.int32)},
+    "a threshold that is none": {"threshold": np.full((4, 3), np.nan, dtype=np.float32)},
+    "too few answers": {"worth": np.zeros((4, 4))},
+    "worth no number": {"worth": np.full((4, 8), np.inf)},
+    "a symptom that counts downwards": {
+        "feature": np.zeros((4, 3), dtype=np.int32),
+        "worth": np.tile([0.0, 1.0] * 4, (4, 1)),
+    },
+    "another kind of number": {"feature": np.zeros((4, 3))},
+}
+
+
+@pytest.mark.parametrize("what", BROKEN_TREES)
+def test_trees_that_no_model_has_are_refused(what: str) -> None:
     model = storing.read(stored())
-    model.trees._predictors[0][0].nodes["left"][0] = 0
-    with pytest.raises(ModelUnusable, match="leads nowhere"):
-        storing.read(storing.dump(model))
+    assert model.trees is not None
+    assert model.trees.feature.shape == (4, 3)
+    changed = dataclasses.replace(model, trees=dataclasses.replace(model.trees, **BROKEN_TREES[what]))
+    with pytest.raises(ModelUnusable, match="trees are not"):
+        storing.read(storing.dump(changed))
 
 
 @pytest.mark.parametrize("what", ["slope", "weights"])
 def test_numbers_that_no_model_has_are_refused(what: str) -> None:
-    import dataclasses
-
     model = storing.read(stored())
     linear = dataclasses.replace(model.linear, weights=np.array([-1.0, 0.0, np.nan]))
     changed = dataclasses.replace(model, **({"slope": -1.0} if what == "slope" else {"linear": linear}))
