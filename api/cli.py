@@ -100,7 +100,7 @@ def serve(
 def worker(
     once: Annotated[bool, typer.Option("--once", help="Run everything that is due, then end.")] = False,
     at: Annotated[str | None, typer.Option(help="Pretend this time (development only), for drills.")] = None,
-    beside: Annotated[bool, typer.Option("--beside", hidden=True, help="End with the process that began it.")] = False,
+    beside: Annotated[int, typer.Option("--beside", hidden=True, help="End with this process, which began it.")] = 0,
 ) -> int:
     """Timetable, uploads, deliveries."""
     from api import serving
@@ -122,7 +122,7 @@ def worker(
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stop.set())
         if beside:
-            threading.Thread(target=_end_with_parent, args=(stop, os.getppid()), daemon=True).start()
+            threading.Thread(target=_end_with_parent, args=(stop, beside), daemon=True).start()
         work.run(held.database, settings, stop)
     return 0
 
@@ -143,7 +143,7 @@ def watchdog() -> int:
 
 
 def _end_with_parent(stop: threading.Event, parent: int) -> None:
-    """A web server that was killed leaves no worker behind."""
+    """A web server that was killed leaves no worker behind, were it killed before its worker had begun to look."""
     while os.getppid() == parent:
         time.sleep(1)
     stop.set()
@@ -533,17 +533,39 @@ def create_district(
     return 0
 
 
+@districts.command("export")
+@in_words
+def export_district(
+    code: Annotated[str, typer.Argument(help="The code of the district that leaves.")],
+    path: Annotated[Path, typer.Argument(help="The file to write; it must not be there yet.")],
+    key: Annotated[Path, typer.Option(help="The public half of the receiver's key (screening keys backup).")],
+) -> int:
+    """Everything of a district in one file sealed for its receiver; two persons of the district say so first."""
+    from screening import backup as backups
+    from screening import leaving
+
+    public_key = backups.read_public_key(key)
+    with _database() as database:
+        [(scope, _)] = _districts(database, code)
+        by = _operator(scope.district_id)
+        counts = leaving.hand_over(database, scope.district_id, path, public_key, by=by)
+    tell(f"{path}: {sum(counts.values())} rows of {len(counts)} tables, the persons, and the keys. Only its receiver")
+    tell("opens it. When they have: screening district erase.")
+    return 0
+
+
 @districts.command("erase")
 @in_words
 def erase_district(
     code: Annotated[str, typer.Argument(help="The code of the district that leaves.")],
     again: Annotated[str, typer.Option("--again", help="The same code again: there is no way back.")],
+    handed_over: Annotated[Path, typer.Option("--handed-over", help="The file that was handed over.", exists=True)],
 ) -> int:
-    """Erases a district for good: its key, then every row but the account; needs the owner's connection."""
+    """Erases a district that was handed over: its key, then every row but the account; needs the owner's connection."""
     import psycopg
 
     from api import serving
-    from screening import erasure
+    from screening import erasure, leaving
 
     if again != code:
         wrong("Nothing was erased: --again has to repeat the code.")
@@ -552,10 +574,15 @@ def erase_district(
         [(scope, _)] = _districts(database, code)
         with database.unit(scope) as session:
             now = db.now(session)
+            leaving.require_handed_over(session, handed_over, now=now)
     with psycopg.connect(serving.owner_url(settings), autocommit=True) as owner:
         gone = erasure.erase_district(owner, scope.district_id, settings.ledgers / erasure.FOLDER, now)
-    tell(f"{code}: {gone} rows erased. Restored backups erase them again, as long as {settings.ledgers} is kept.")
-    return 0
+        left = erasure.left_of_district(owner, scope.district_id)
+    tell(
+        f"{code}: {gone} rows erased, {sum(left.values())} left but for the account. Restored backups erase them again,"
+    )
+    tell(f"as long as {settings.ledgers} is kept.")
+    return NO if left else 0
 
 
 @app.command()

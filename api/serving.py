@@ -195,7 +195,8 @@ def watchdog_beside(settings: Settings) -> Iterator[None]:
 def _keep_worker(stopping: threading.Event) -> None:
     while not stopping.is_set():
         begun = time.monotonic()
-        process = subprocess.Popen([sys.executable, "-m", "api.cli", "worker", "--beside"], stdin=subprocess.DEVNULL)
+        command = [sys.executable, "-m", "api.cli", "worker", "--beside", str(os.getpid())]
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603 - our own command
         while process.poll() is None and not stopping.wait(0.2):
             pass
         if process.poll() is None:
