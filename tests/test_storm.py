@@ -82,7 +82,7 @@ def test_whatever_is_killed_while_forms_come_in_nothing_acknowledged_is_lost_or_
         try:
             storming.waited(service.does_web_answer, time.monotonic())
             sending = stream.begin()
-            kills = _kills(service, wanted, chance)
+            kills = killed(service, wanted, chance, pause=2.5 if is_storm else 0.5)
             stream.ending.set()
             sending.join(2 * storming.PATIENCE)
             found = looked_up(service, stream)
