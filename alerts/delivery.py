@@ -43,6 +43,7 @@ _RESOURCES = {
     "digest": "/v1/alerts",
     "fault": "/health/loop",
     "access_request": "/v1/access-requests/{id}",
+    "rights_request": "/v1/rights-requests/{id}",
     "reading": "/v1/audit?action=result.read&actor={id}",
 }
 

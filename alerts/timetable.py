@@ -38,6 +38,8 @@ from screening import (
     files,
     guesses,
     intake,
+    retention,
+    rights,
     roster,
     rounds,
     sessions,
@@ -192,6 +194,19 @@ def erase_due(database: Database, district_id: uuid.UUID, now: dt.datetime, sett
     return ()
 
 
+def retain(database: Database, district_id: uuid.UUID, now: dt.datetime, settings: Settings) -> Sequence[str]:
+    """Queues who is beyond the policy's periods; the erasures themselves are the next job's."""
+    with _unit(database, district_id) as session:
+        retention.ask_due(session, now=now)
+    return ()
+
+
+def watch_rights(database: Database, district_id: uuid.UUID, now: dt.datetime, settings: Settings) -> Sequence[str]:
+    with _unit(database, district_id) as session:
+        late = rights.overdue(session, now=now)
+    return [f"rights_unanswered {late}"] if late else ()
+
+
 def seal_audit(database: Database, district_id: uuid.UUID, now: dt.datetime, settings: Settings) -> Sequence[str]:
     audit_chain.seal(database, district_id)
     return ()
@@ -243,7 +258,9 @@ JOBS: tuple[Job, ...] = (
     Job("deliveries", 2 * _SECOND, deliver),
     Job("coverage", 10 * _MINUTE, count_coverage),
     Job("erasure", 60 * _MINUTE, erase_files),
+    Job("retention", 60 * _MINUTE, retain),
     Job("erasures", 15 * _MINUTE, erase_due),
+    Job("rights", 60 * _MINUTE, watch_rights),
     Job("sign_ins", 60 * _MINUTE, forget_sign_ins),
     Job("sealing", 5 * _SECOND, seal_audit, is_for_nowhere=True),
     Job("heads", 5 * _SECOND, write_heads, is_for_nowhere=True),

@@ -35,10 +35,13 @@ MOST_PROBLEMS_SHOWN = 1_000
 
 WRONG_INPUT = frozenset(
     {
+        "extent_missing",
         "in_the_future",
         "in_the_past",
         "no_contact",
+        "not_for_guardians",
         "note_missing",
+        "parts_missing",
         "reason_missing",
         "school_missing",
         "school_not_wanted",

@@ -512,6 +512,71 @@ class Erasure(Row):
     ended_at: Mapped[dt.datetime | None]
 
 
+class RightsRequest(Row):
+    """What a student or a guardian asks for as of right: to see, copy, correct or delete, or that a person looks again.
+
+    It is answered in writing by a day, granted or not.
+    """
+
+    __tablename__ = "rights_requests"
+    __table_args__ = (
+        tenant("students", "student_id"),
+        CheckConstraint("kind in ('see', 'copy', 'correct', 'delete', 'review')", name="kind"),
+        CheckConstraint("asked_as in ('student', 'guardian')", name="asked_as"),
+        CheckConstraint("state in ('waiting', 'granted', 'refused')", name="state"),
+        CheckConstraint("(state = 'waiting') = (decided_by is null)", name="decided"),
+        CheckConstraint("(state = 'waiting') = (sealed_answer is null)", name="answered"),
+        CheckConstraint("extent in ('answers', 'person')", name="extent"),
+        Index(
+            "uq_rights_requests_waiting",
+            "district_id",
+            "student_id",
+            "kind",
+            "asked_as",
+            unique=True,
+            postgresql_where="state = 'waiting'",
+        ),
+    )
+    student_id: Mapped[uuid.UUID]
+    school_id: Mapped[uuid.UUID]
+    kind: Mapped[str]
+    state: Mapped[str] = mapped_column(server_default="waiting")
+    asked_as: Mapped[str]
+    asked_by: Mapped[uuid.UUID]
+    """Whoever asked, or wrote down what was asked on paper."""
+    sealed_words: Mapped[bytes]
+    asked_at: Mapped[dt.datetime]
+    due_at: Mapped[dt.datetime]
+    decided_by: Mapped[uuid.UUID | None]
+    decided_at: Mapped[dt.datetime | None]
+    sealed_answer: Mapped[bytes | None]
+    parts: Mapped[list[str]] = mapped_column(server_default="{}")
+    """What may be seen and copied."""
+    until_at: Mapped[dt.datetime | None]
+    """Until when."""
+    extent: Mapped[str | None]
+    """What is erased: answers or the person."""
+
+
+class DistrictExit(Row):
+    """That a district leaves: asked by one, confirmed by another; then all of it is handed over, and then erased."""
+
+    __tablename__ = "district_exits"
+    __table_args__ = (
+        of_district(),
+        CheckConstraint("confirmed_by is null or confirmed_by <> asked_by", name="two"),
+        CheckConstraint("exported_at is null or confirmed_at is not null", name="confirmed_first"),
+        CheckConstraint("(exported_at is null) = (export_digest is null)", name="exported"),
+    )
+    asked_by: Mapped[uuid.UUID]
+    asked_at: Mapped[dt.datetime]
+    confirmed_by: Mapped[uuid.UUID | None]
+    confirmed_at: Mapped[dt.datetime | None]
+    exported_at: Mapped[dt.datetime | None]
+    export_digest: Mapped[bytes | None]
+    """SHA-256 of the file that was handed over."""
+
+
 # -- files, rosters, uploads --------------------------------------------------------------------------
 
 

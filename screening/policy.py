@@ -93,6 +93,14 @@ class ConsentRule:
 
 
 @dataclass(frozen=True, slots=True)
+class RetentionRule:
+    """How many days after a student left school the answers go, and how many more the notes of a red case stay."""
+
+    answers_days: int
+    red_notes_days: int
+
+
+@dataclass(frozen=True, slots=True)
 class ClosureRule:
     """From which tier on a second person closes a case, and the codes of the reasons with their words."""
 
@@ -147,6 +155,7 @@ class Policy:
     coverage_target: float
     disclosure_k: int
     file_retention_days: int
+    retention: RetentionRule
     model_may_use: tuple[str, ...]
     """Of grade and sex those that a model may look at; nothing else about a student is ever offered to one."""
     digest: str
@@ -454,11 +463,22 @@ def _policy(table: _Table, body: str) -> Policy:
         coverage_target=table.whole("coverage_target_percent", 1, 100) / 100,
         disclosure_k=table.whole("disclosure_k", 5, 1000),
         file_retention_days=table.whole("file_retention_days", 0, 365),
+        retention=_retention(table.table("retention", {})),
         model_may_use=_model_may_use(table),
         digest=hashlib.sha256(body.encode("utf-8")).hexdigest(),
         body=body,
     )
     return table.finish(policy)
+
+
+def _retention(table: _Table) -> RetentionRule:
+    """Schools commonly keep such files until a student leaves; a policy without the table keeps them a year more."""
+    return table.finish(
+        RetentionRule(
+            answers_days=table.whole("answers_days_after_leaving", 0, 3660, 365),
+            red_notes_days=table.whole("red_notes_days_more", 0, 3660, 3 * 365),
+        )
+    )
 
 
 def _model_may_use(table: _Table) -> tuple[str, ...]:

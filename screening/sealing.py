@@ -148,6 +148,13 @@ class Keys:
         """With the last key as the one that seals."""
         return replace(self, number=len(self._keys))
 
+    def exported(self) -> dict[str, object]:
+        """The keys themselves, for the sealed file of a district that leaves and for nothing else.
+
+        A value opens under HKDF-SHA256 of the key that its first byte numbers, with the information `seal`.
+        """
+        return {"district": str(self.district_id), "number": self.number, "keys": [key.hex() for key in self._keys]}
+
     def wrapped(self, ring: Ring) -> bytes:
         """As the district keeps them: a single key as it is, several after the number of the one that seals."""
         plain = self._keys[0] if len(self._keys) == 1 else bytes([self.number]) + b"".join(self._keys)

@@ -19,7 +19,7 @@ from api.kinds import SHOWS
 from screening import access, approvals, db, role_matrix, sessions
 from screening.access import ROLES
 from screening.db import Database
-from screening.models import Account, Base, RoutineChat
+from screening.models import Account, Base, DistrictExit, RoutineChat
 from screening.staff import DISTRICT_ROLES
 from tests.cast import Cast, assemble
 from tests.doors import NOBODY, Caller, answers_csv, app_on, caller, round_body, somebody, token_for, work
@@ -198,6 +198,16 @@ EXPECTED: dict[tuple[str, str], frozenset[str]] = {
     ("POST", "/v1/access-requests/{request_id}/decision"): frozenset({"lead", "privacy_officer"}),
     ("POST", "/v1/access-requests/{request_id}/end"): LOOK | {"privacy_officer"},
     ("POST", "/v1/access-requests/{request_id}/review"): frozenset({"privacy_officer"}),
+    ("POST", "/v1/rights-requests/students/{student_id}"): frozenset({"guardian", "student"}),
+    ("GET", "/v1/rights-requests/students/{student_id}"): frozenset({"guardian", "student"}),
+    ("GET", "/v1/rights-requests/students/{student_id}/copy"): frozenset({"guardian", "student"}),
+    ("GET", "/v1/rights-requests"): frozenset({"lead", "privacy_officer"}),
+    ("POST", "/v1/rights-requests"): frozenset({"lead", "privacy_officer", "school_admin"}),
+    ("GET", "/v1/rights-requests/{rights_request_id}"): frozenset({"lead", "privacy_officer"}),
+    ("POST", "/v1/rights-requests/{rights_request_id}/decision"): frozenset({"lead", "privacy_officer"}),
+    ("GET", "/v1/district-exits"): ADMIN | {"privacy_officer", "auditor"},
+    ("POST", "/v1/district-exits"): ADMIN | {"privacy_officer"},
+    ("POST", "/v1/district-exits/{exit_id}/confirmation"): ADMIN | {"privacy_officer"},
 }
 """The signed matrix. A route that is not in it fails."""
 
@@ -355,6 +365,8 @@ class Things:
     session: uuid.UUID
     token: uuid.UUID
     request: uuid.UUID
+    rights_request: uuid.UUID
+    exit: uuid.UUID
     staff: uuid.UUID | None
 
     def at(self, path: str, school_id: uuid.UUID) -> str:
@@ -409,6 +421,8 @@ def made_things(cast: Cast, client: TestClient) -> Things:
         session=_session_of(cast, cast.an),
         token=an.get("/v1/tokens").json()["tokens"][0]["id"],
         request=an.post("/v1/access-requests", json=ask_for(cast.students.undecided_11.id)).json()["id"],
+        rights_request=_right_of(cast, secretary),
+        exit=_exit_of(cast),
         staff=somebody(cast, "counselor").staff_id,
     )
 
@@ -446,6 +460,20 @@ def _shift_of(cast: Cast, secretary: Caller) -> uuid.UUID:
     return made
 
 
+def _right_of(cast: Cast, secretary: Caller) -> uuid.UUID:
+    asked = {"student_id": str(cast.students.undecided_11.id), "asked_as": "guardian", "kind": "correct"}
+    made: uuid.UUID = secretary.post("/v1/rights-requests", json=asked | {"words": "She is 12."}).json()["id"]
+    return made
+
+
+def _exit_of(cast: Cast) -> uuid.UUID:
+    with cast.database.unit(cast.scope) as session:
+        made = DistrictExit(district_id=cast.district.id, asked_by=NOBODY, asked_at=db.now(session))
+        session.add(made)
+        session.flush()
+        return made.id
+
+
 def _session_of(cast: Cast, actor: access.Actor) -> uuid.UUID:
     assert actor.account_id is not None
     with cast.database.unit(cast.scope) as session:
@@ -461,6 +489,7 @@ def ask_for(student_id: uuid.UUID) -> dict[str, Any]:
 BODIES: dict[str, Any] = {
     "/v1/access-requests/{request_id}/decision": {"is_granted": True},
     "/v1/access-requests/{request_id}/review": {"is_justified": True, "words": "The aunt was reached."},
+    "/v1/rights-requests/{rights_request_id}/decision": {"is_granted": True, "answer": "It was put right."},
     "/v1/accounts/{staff_id}/roles": {"role": "district_analyst"},
     "/v1/rosters/{roster_id}/commit": {},
     "/v1/assignments/{assignment_id}/answers": {"answers": {"phq9_9": 3}},
@@ -707,7 +736,10 @@ class House:
     @property
     def secrets(self) -> list[str]:
         """What nobody of another school or district may find in any answer."""
-        named = ("student", "upload", "roster", "assignment", "alert", "case", "follow_up", "transfer", "request")
+        named = (
+            *("student", "upload", "roster", "assignment", "alert", "case", "follow_up", "transfer", "request"),
+            "rights_request",
+        )
         return [str(getattr(self.things, name)) for name in named] + [NOTE]
 
     def body(self, path: str) -> Any:
