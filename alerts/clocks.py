@@ -40,12 +40,12 @@ def rungs(
 
 def follow_up_by(policy: Policy, tier: int, at: dt.datetime) -> dt.datetime:
     """By when the next contact is promised, unless a person says otherwise: calendar time from `at`."""
-    return at + _length(policy.clock(tier, False).follow_up)
+    return _exact(at) + _length(policy.clock(tier, False).follow_up)
 
 
 def rescreens_at(policy: Policy, tier: int, has_self_harm: bool, at: dt.datetime) -> tuple[dt.datetime, ...]:
     """When a student whose alert was raised at `at` is asked the questions again: calendar time, the next first."""
-    return tuple(at + _length(span) for span in policy.clock(tier, has_self_harm).rescreens)
+    return tuple(_exact(at) + _length(span) for span in policy.clock(tier, has_self_harm).rescreens)
 
 
 def _moments(
@@ -53,13 +53,19 @@ def _moments(
 ) -> Iterator[dt.datetime]:
     """When this rung is reached: once, or never for a tier that it does not know."""
     if rung.share is not None:
-        yield opened_at + (answer_by - opened_at) * rung.share
+        began = _exact(opened_at)
+        yield began + (_exact(answer_by) - began) * rung.share
     elif tier in rung.after:
         yield _after(answer_by, rung.after[tier], calendar)
 
 
 def _after(at: dt.datetime, span: Span, calendar: Calendar) -> dt.datetime:
-    return calendar.add_school_days(at, span.amount) if span.unit == "school day" else at + _length(span)
+    return calendar.add_school_days(at, span.amount) if span.unit == "school day" else _exact(at) + _length(span)
+
+
+def _exact(at: dt.datetime) -> dt.datetime:
+    """In a zone whose wall clock jumps, hours are added in UTC: Python would add them on the wall."""
+    return at.astimezone(dt.UTC)
 
 
 def _length(span: Span) -> dt.timedelta:
