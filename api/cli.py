@@ -641,6 +641,20 @@ def end_account(email: Email) -> int:
     return 0
 
 
+@people.command("sign-out")
+@in_words
+def sign_out(district: DistrictCode = None) -> int:
+    """Ends every session, token and code of a district at once, as after a theft; everybody signs in again."""
+    from screening import accounts
+
+    with _database() as database:
+        scope, by = _district(database, district)
+        with database.unit(scope) as session:
+            count = accounts.sign_everybody_out(session, by=by)
+    tell(f"{count} accounts are signed out; codes on paper are of no use any more.")
+    return 0
+
+
 @contextlib.contextmanager
 def _account(email: str) -> Iterator[tuple[Session, uuid.UUID, access.Actor]]:
     """A unit in which the operator does something about the account of this address."""

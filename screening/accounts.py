@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from screening import access, audit, db, passwords, sealing, second_factor, staff
 from screening.db import Database
 from screening.errors import Conflict, InvalidUpload, NotFound, NotSignedIn, Refused
-from screening.models import Account, Code, RecoveryCode, Token
+from screening.models import Account, Code, RecoveryCode, SignIn, Token
 
 INVITED_FOR = dt.timedelta(hours=72)
 
@@ -127,6 +127,23 @@ def disable(session: Session, account_id: uuid.UUID, *, by: access.Actor) -> Non
     if ended is not None:
         _end_everything(session, account_id)
         audit.record(session, by, "account.disabled", "account", account_id)
+
+
+def sign_everybody_out(session: Session, *, by: access.Actor) -> int:
+    """Ends every session, token and code of the scope's district at once, and answers of how many accounts."""
+    district_id = access.scope_of(session).district_id
+    accounts = session.scalars(select(Account.id).where(Account.district_id == district_id)).all()
+    for account_id in accounts:
+        _end_everything(session, account_id)
+    codes = select(Code.id).where(Code.district_id == district_id).scalar_subquery()
+    session.execute(
+        update(SignIn).where(SignIn.code_id.in_(codes), SignIn.ended_at.is_(None)).values(ended_at=func.now())
+    )
+    session.execute(
+        update(Code).where(Code.district_id == district_id, Code.ended_at.is_(None)).values(ended_at=func.now())
+    )
+    audit.record(session, by, "account.signed_out", "account", "many", count=len(accounts))
+    return len(accounts)
 
 
 # -- what is kept ----------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ ACTIONS = frozenset(
         "access.reviewed",
         "account.created",
         "account.disabled",
+        "account.signed_out",
         "alert.acknowledged",
         "alert.escalated",
         "alert.identified",

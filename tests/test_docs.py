@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import typer.main
 
@@ -31,3 +32,17 @@ def test_every_link_of_the_readme_leads_somewhere() -> None:
     targets = re.findall(r"\]\(([^)#]+)[^)]*\)", README)
     assert targets
     assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
+def test_every_command_and_file_that_a_runbook_names_is_there() -> None:
+    commands = typer.main.get_command(cli.app)
+    for name in ("breach.md", "mlps.md", "data-protection.md"):
+        words = (ROOT / "docs" / name).read_text(encoding="utf-8")
+        for command in re.findall(r"`screening ([a-z -]+?)(?: [A-Z`-]|`)", words):
+            found: Any = commands
+            for part in command.split():
+                found = found.commands[part]
+        for file in re.findall(r"`[^`]*?((?:tests|screening|docs|api)/[\w/.-]+\.(?:py|md))", words):
+            assert (ROOT / file).exists(), (name, file)
+        for target in re.findall(r"\]\(([^)#:]+)[^)]*\)", words):
+            assert (ROOT / "docs" / target).exists(), (name, target)

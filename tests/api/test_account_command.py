@@ -50,3 +50,13 @@ def test_a_token_from_the_shell_may_be_for_one_role_or_purpose(cast: Cast, run: 
         assert {address: Caller(client, token).get(address).status_code for address in opens} == opens
     assert run("token", "--email", who.email, "--purpose", "ranking").exit_code == 2
     assert run("token", "--email", who.email, "--role", "emperor").exit_code == 2
+
+
+def test_after_a_theft_everybody_signs_in_again(cast: Cast, run: Shell) -> None:
+    client = browser(app_on(cast.database)).client
+    who = somebody_known(cast.database, cast.scope, ("counselor", cast.school_a.id))
+    token = run("token", "--email", who.email).stdout.strip()
+    assert Caller(client, token).get("/v1/alerts").status_code == 200
+    assert run("account", "sign-out", "--district", cast.district.code).exit_code == 0
+    assert Caller(client, token).get("/v1/alerts").status_code == 401
+    assert signing_in.sign_in(cast.database, who.email, PASSWORD, HERE).stage == "second_factor"
