@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.telemetry import TelemetryConfig
 from starlette.routing import Route
 
 from api import auth, errors, health, idempotency
@@ -32,6 +33,15 @@ OPEN = frozenset(
     }
 )
 """Where people say who they are: the only doors under /v1 that ask for nobody's name first."""
+NOTHING_TOLD: TelemetryConfig = {
+    "tracing": False,
+    "metrics": False,
+    "logs": False,
+    "operation_spans": False,
+    "auto_configure": False,
+}
+"""What was asked and what went wrong holds children's answers: the framework sends it to nobody, whatever stands in
+the environment. /metrics and our own logs tell what may be told."""
 SPARE_THREADS = 4
 """For doors that take no seat: whoever asks after the service's health must not wait behind a full house."""
 
@@ -42,7 +52,9 @@ def create_app(database: Database, settings: Settings) -> FastAPI:
         raise UnsafeSettings(
             ["SCREENING_SSO_ISSUER: needs the extra sso (pip install student-wellbeing-screening[sso])"]
         )
-    app = FastAPI(title="Student wellbeing screening", version=VERSION, docs_url=None, redoc_url=None)
+    app = FastAPI(
+        title="Student wellbeing screening", version=VERSION, docs_url=None, redoc_url=None, telemetry=NOTHING_TOLD
+    )
     app.state.database = database
     app.state.settings = settings
     n_connections = database.engine.pool.size()  # type: ignore[attr-defined]

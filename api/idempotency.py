@@ -9,7 +9,6 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -17,9 +16,8 @@ from starlette.types import Message
 
 from api.errors import IdempotencyMismatch, InvalidInput
 from screening import access
-from screening.db import lock
 from screening.errors import Problem
-from screening.models import IdempotencyKey
+from screening.statements import Statement
 
 HEADER = "Idempotency-Key"
 _KEY = re.compile(r"[\x21-\x7e]{1,200}")
@@ -54,16 +52,8 @@ class Once:
         if self.first is not None:
             self._repeat(digest)
             return
-        self.session.execute(
-            insert(IdempotencyKey).values(
-                district_id=self.by.district_id,
-                account_id=self.by.account_id,
-                key=self.key,
-                request_digest=digest,
-                status=status,
-                location=location,
-            )
-        )
+        about = {"district": self.by.district_id, "account": self.by.account_id, "key": self.key}
+        _KEEP.run(self.session, about | {"digest": digest, "status": status, "location": location})
 
     def _repeat(self, digest: bytes) -> None:
         if self.first is None:
@@ -88,22 +78,28 @@ def key_of(request: Request) -> str | None:
 
 def once(session: Session, by: access.Actor, key: str) -> Once:
     """Takes the key: who comes with it at the same moment waits until this transaction has ended."""
-    lock(session, f"once/{by.account_id}/{key}")
-    found = session.execute(
-        select(IdempotencyKey.request_digest, IdempotencyKey.status, IdempotencyKey.location).where(
-            IdempotencyKey.district_id == by.district_id,
-            IdempotencyKey.account_id == by.account_id,
-            IdempotencyKey.key == key,
-        )
-    ).one_or_none()
-    first = None if found is None else (bytes(found.request_digest), found.status, found.location)
+    _TAKE.run(session, {"what": f"once/{by.account_id}/{key}"})
+    found = _FIND.run(session, {"district": by.district_id, "account": by.account_id, "key": key}).fetchone()
+    first = None if found is None else (bytes(found["request_digest"]), found["status"], found["location"])
     return Once(session, by, key, first)
+
+
+_TAKE = Statement("select pg_advisory_xact_lock(hashtextextended(:what, 0))")
+_FIND = Statement(
+    "select request_digest, status, location from idempotency_keys"
+    " where district_id = :district and account_id = :account and key = :key"
+)
+_KEEP = Statement(
+    "insert into idempotency_keys (district_id, account_id, key, request_digest, status, location)"
+    " values (:district, :account, :key, :digest, :status, :location)"
+)
 
 
 def digest_of(request: Request, body: bytes) -> bytes:
     """What makes two requests the same: method, address and the body's bytes (or their digest)."""
     whole = hashlib.sha256()
-    for part in (request.method.encode(), request.url.path.encode(), request.url.query.encode(), body):
+    asked = request.scope
+    for part in (asked["method"].encode(), asked["path"].encode(), asked["query_string"], body):
         whole.update(len(part).to_bytes(8, "big") + part)
     return whole.digest()
 

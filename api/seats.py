@@ -1,8 +1,7 @@
 """How many requests work at once: as many as there are connections, so that none waits for another's."""
 
 import functools
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 
 import anyio
 from starlette.types import Scope
@@ -28,33 +27,41 @@ class Seats:
     def _files(self) -> anyio.CapacityLimiter:
         return anyio.CapacityLimiter(max(1, self._count - KEPT_FOR_THE_QUICK))
 
-    @asynccontextmanager
-    async def taken(self, scope: Scope, *, is_file: bool = False) -> AsyncIterator[None]:
+    def taken(self, scope: Scope, *, is_file: bool = False) -> "_Sitting":
         """Holds a seat; what is asked again on behalf of a request that sits already needs none."""
         if scope.get("state", {}).get("is_replay"):
-            yield
-            return
-        wanted = [self._files, self._all] if is_file else [self._all]
-        holder = object()
-        held: list[anyio.CapacityLimiter] = []
-        try:
-            await _take(wanted, held, holder)
-            if len(held) < len(wanted):
-                raise ServiceBusy("Too much is asked at once. Try again shortly.")
-            yield
-        finally:
-            for limiter in held:
-                limiter.release_on_behalf_of(holder)
+            return _Sitting([])
+        return _Sitting([self._files, self._all] if is_file else [self._all])
 
 
-async def _take(wanted: list[anyio.CapacityLimiter], held: list[anyio.CapacityLimiter], holder: object) -> None:
-    for limiter in wanted:
+class _Sitting:
+    """From taking all of its seats to giving them back."""
+
+    def __init__(self, wanted: Sequence[anyio.CapacityLimiter]) -> None:
+        self._wanted = wanted
+        self._held: list[anyio.CapacityLimiter] = []
+
+    async def __aenter__(self) -> None:
         try:
-            limiter.acquire_on_behalf_of_nowait(holder)  # nearly always: a watched wait costs as much as the work
+            for limiter in self._wanted:
+                await self._take(limiter)
+        except BaseException:
+            self._leave()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self._leave()
+
+    async def _take(self, limiter: anyio.CapacityLimiter) -> None:
+        try:
+            limiter.acquire_on_behalf_of_nowait(self)  # nearly always: a watched wait costs as much as the work
         except anyio.WouldBlock:
-            with anyio.move_on_after(SEAT_SECONDS):
-                await limiter.acquire_on_behalf_of(holder)
-                held.append(limiter)
-                continue
-            return
-        held.append(limiter)
+            with anyio.move_on_after(SEAT_SECONDS) as watch:
+                await limiter.acquire_on_behalf_of(self)
+            if watch.cancelled_caught:
+                raise ServiceBusy("Too much is asked at once. Try again shortly.") from None
+        self._held.append(limiter)
+
+    def _leave(self) -> None:
+        while self._held:
+            self._held.pop().release_on_behalf_of(self)

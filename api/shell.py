@@ -4,7 +4,6 @@ import time
 from collections.abc import Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
-from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import errors
@@ -41,7 +40,9 @@ class Shell:
     def __init__(self, app: ASGIApp, meters: Meters, is_https: bool) -> None:
         self.app = app
         self.meters = meters
-        self.headers = [*HEADERS, HSTS] if is_https else list(HEADERS)
+        headers = [*HEADERS, HSTS] if is_https else HEADERS
+        self.headers = [(name.lower().encode(), value.encode()) for name, value in headers]
+        self.names = frozenset(name for name, _ in self.headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -54,9 +55,8 @@ class Shell:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                for name, value in self.headers:
-                    headers[name] = value
+                sent = [pair for pair in message.get("headers", ()) if pair[0] not in self.names]
+                message["headers"] = [*sent, *self.headers]
                 self._measure(scope, status, time.perf_counter() - begun)
             await send(message)
 

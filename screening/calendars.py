@@ -22,6 +22,7 @@ from screening.errors import InvalidUpload, NotFound, Problem
 from screening.inserting import as_array
 from screening.models import CalendarLoad, School, Term
 from screening.school_days import Calendar
+from screening.statements import Statement
 
 DISTRICT_CALENDAR = "district"
 KNOWN_AHEAD = dt.timedelta(days=60)
@@ -47,23 +48,25 @@ class Standing:
 def of_schools(session: Session, school_ids: Collection[uuid.UUID]) -> dict[uuid.UUID | None, Calendar]:
     """The calendar of each of these schools, and under None the district's own."""
     district_id = access.scope_of(session).district_id
-    names = session.execute(
-        select(School.id, School.calendar).where(School.district_id == district_id, School.id.in_(school_ids))
-    ).all()
-    wanted = {DISTRICT_CALENDAR, *(school.calendar for school in names)}
+    asked = {"district": district_id, "schools": as_array("uuid", school_ids)}
+    followed = {school["id"]: school["calendar"] for school in _FOLLOWED.run(session, asked)}
+    wanted = {DISTRICT_CALENDAR, *followed.values()}
     exceptions: dict[str, dict[dt.date, bool]] = defaultdict(dict)
     terms: dict[str, list[tuple[dt.date, dt.date]]] = defaultdict(list)
-    for row in session.execute(_DAYS, {"district": district_id, "names": list(wanted)}):
-        if row.ends_on is None:
-            exceptions[row.calendar][row.day] = row.is_school_day
+    for row in _DAYS.run(session, {"district": district_id, "names": list(wanted)}):
+        if row["ends_on"] is None:
+            exceptions[row["calendar"]][row["day"]] = row["is_school_day"]
         else:
-            terms[row.calendar].append((row.day, row.ends_on))
+            terms[row["calendar"]].append((row["day"], row["ends_on"]))
     timezone: ZoneInfo = session.info["timezone"]
     made = {name: Calendar(exceptions[name], timezone, terms=tuple(terms[name])) for name in wanted}
-    return {None: made[DISTRICT_CALENDAR]} | {school.id: made[school.calendar] for school in names}
+    return {None: made[DISTRICT_CALENDAR]} | {school: made[name] for school, name in followed.items()}
 
 
-_DAYS = text(
+_FOLLOWED = Statement(
+    "select id, calendar from schools where district_id = :district and id = any(cast(:schools as uuid[]))"
+)
+_DAYS = Statement(
     "select calendar, day, is_school_day, cast(null as date) as ends_on from calendar_days"
     " where district_id = :district and calendar = any(:names)"
     " union all select calendar, starts_on, true, ends_on from terms"

@@ -5,11 +5,13 @@ import gzip
 import json
 import uuid
 from collections.abc import Iterator
+from typing import NoReturn
 
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from httpx2 import Response
+from opentelemetry import _logs, metrics, trace
 
 from api.app import create_app
 from api.bodies import BODY_BYTES
@@ -195,3 +197,17 @@ def test_odd_signs_in_a_sign_in_are_a_wrong_sign_in(client: TestClient) -> None:
         assert client.post("/v1/sessions", json={"email": email, "password": password}).status_code in (401, 422)
     lone = b'{"email": "\\ud800@b.example", "password": "\\ud800"}'
     assert client.post("/v1/sessions", content=lone, headers={"Content-Type": "application/json"}).status_code == 422
+
+
+def test_the_framework_tells_nobody_what_was_asked(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    def told(*_: object) -> NoReturn:
+        raise AssertionError("somebody was told")
+
+    monkeypatch.setenv("FASTAPI_OTEL_AUTO_CONFIGURE", "true")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(trace, "get_tracer_provider", told)
+    monkeypatch.setattr(metrics, "get_meter_provider", told)
+    monkeypatch.setattr(_logs, "get_logger_provider", told)
+    with TestClient(create_app(database, settings())) as client:
+        assert client.get("/health/live").status_code == 200
+        assert client.post("/v1/sessions", json={"email": 7}).status_code == 422
