@@ -1,8 +1,10 @@
 """What went wrong, answered as RFC 9457 problems: one map from the house's errors to statuses and words."""
 
+import functools
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
@@ -15,6 +17,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
 from api import logs
+from instruments import catalogue
 from screening.errors import (
     AccessNeeded,
     Conflict,
@@ -27,6 +30,7 @@ from screening.errors import (
     ServiceBusy,
     TooManyAttempts,
 )
+from screening.models import Base
 
 MEDIA_TYPE = "application/problem+json"
 NOTHING_HERE = "There is nothing here, or it is not for you."
@@ -197,7 +201,14 @@ def of_house(error: HouseError) -> Response:
         headers["Retry-After"] = str(error.wait_seconds)
     if status == 404:
         return answer(404, NotFound.code, NOTHING_HERE)
-    return answer(status, error.code, error.detail, error.problems, headers)
+    return answer(status, error.code, error.detail, map(_without_own_words, error.problems), headers)
+
+
+def _without_own_words(problem: Problem) -> Problem:
+    """An item that no form has is a word of whoever sent it."""
+    if problem.code != "unknown_item" or problem.column is None:
+        return problem
+    return replace(problem, column=_told(problem.column, is_sent=True))
 
 
 def of_unknown(error: BaseException, *, method: str, route: str) -> Response:
@@ -293,7 +304,28 @@ _SPOKEN = frozenset(
 
 
 def _problem(found: Mapping[str, Any]) -> Problem:
-    kind = str(found["type"])
-    place = [str(part) if _NAME.fullmatch(str(part)) else "?" for part in found["loc"][1:]]
+    kind, where = str(found["type"]), str(found["loc"][0])
+    place = [_told(str(part), is_sent=where == "body") for part in found["loc"][1:]]
     words = str(found["msg"]).removeprefix("Value error, ") if kind in _SPOKEN else "This cannot be read as it stands."
     return Problem(kind, words, column=".".join(place) or None)
+
+
+def _told(part: str, *, is_sent: bool) -> str:
+    """A part of a place. What stands in a body may be anybody's own word, a name or a number, and is told as `?`."""
+    is_known = part.isdigit() and len(part) < 6 if is_sent and part not in _our_names() else bool(_NAME.fullmatch(part))
+    return part if is_known else "?"
+
+
+@functools.cache
+def _our_names() -> frozenset[str]:
+    """Every name that a body of ours may hold: fields, columns, and the items of all instruments."""
+    from api.deps import Body  # it tells its errors by this file
+
+    kinds, names = [Body], set[str]()
+    while kinds:
+        kind = kinds.pop()
+        kinds += kind.__subclasses__()
+        names |= kind.model_fields.keys()
+    columns = {column.name for table in Base.metadata.tables.values() for column in table.columns}
+    items = {item.id for instrument in catalogue.all() for item in instrument.items}
+    return frozenset(names | columns | items)
