@@ -149,13 +149,14 @@ def sweep(session: Session, *, now: dt.datetime, reach: dt.timedelta | None = SW
 
 
 def _signals(revisions: Revisions, policy: Policy) -> list[Signal]:
+    known = {rule.id: (rule.tier, rule.kind == "self_harm") for rule in policy.all_rules}
     return [
         Signal(
             student_id=found.student_id,
             school_id=found.school_id,
             rule=rule,
-            tier=policy.rule(rule).tier,
-            is_self_harm=policy.rule(rule).kind == "self_harm",
+            tier=known[rule][0],
+            is_self_harm=known[rule][1],
             source=f"result/{revisions.round_id}/{found.attempt}",
             round_id=revisions.round_id,
         )

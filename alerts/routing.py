@@ -28,11 +28,16 @@ class Rota:
     """By place (first, deputy) and school; under None the district's desk."""
     is_shut: Callable[[uuid.UUID | None], bool] = lambda _: False
     """Whether a school is closed now: only then does the desk hear in its stead."""
+    _held: dict[_Place, tuple[uuid.UUID, ...]] = field(default_factory=dict, init=False, compare=False, repr=False)
+    """What `holding` has said: the alerts of a file all ask the same."""
 
     def holding(self, role: str, school_id: uuid.UUID | None) -> tuple[uuid.UUID, ...]:
         """Those of the school first, then those of the whole district, each once."""
-        at_school = self.holders.get((role, school_id), ()) if school_id else ()
-        return tuple(dict.fromkeys([*at_school, *self.holders.get((role, None), ())]))
+        place = (role, school_id)
+        if place not in self._held:
+            at_school = self.holders.get(place, ()) if school_id else ()
+            self._held[place] = tuple(dict.fromkeys([*at_school, *self.holders.get((role, None), ())]))
+        return self._held[place]
 
     def hearers(
         self, role: str, school_id: uuid.UUID | None, subject_id: uuid.UUID, *, is_day_and_night: bool = True
