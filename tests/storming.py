@@ -24,8 +24,8 @@ import psycopg
 from screening import embedded
 
 ROOT = Path(__file__).resolve().parents[1]
-PATIENCE = 120.0
-"""Seconds after which a form that nobody acknowledges fails the run."""
+PATIENCE = 300.0
+"""Seconds after which a service that does not answer fails the run; a form is sent again for three times as long."""
 SCREENING = (sys.executable, "-m", "api.cli")
 
 
@@ -197,7 +197,7 @@ class Stream:
             "Connection: close\r\n\r\n"
         ).encode()
         pause = 0.25
-        while time.monotonic() < since + PATIENCE:
+        while time.monotonic() < since + 3 * PATIENCE:
             status = await self._asked(head + body)
             self.statuses[status] += 1
             if status == 200:
