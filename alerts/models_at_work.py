@@ -3,7 +3,7 @@
 import datetime as dt
 import hashlib
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,10 +16,10 @@ from sqlalchemy.orm import Session
 from alerts import labels
 from screening import access, rounds
 from screening.errors import Refused
-from screening.models import RiskModel, RiskModelCheck
-from screening.risk_model import features, fitting, judging, registry, storing
+from screening.models import RiskModel
+from screening.risk_model import features, fitting, gates, judging, registry, storing
 from screening.risk_model.fitting import Matrix, Numbers
-from screening.risk_model.judging import Evidence, Gate
+from screening.risk_model.gates import Evidence, Gate
 
 LEAST_TO_LEARN = 50
 CAPACITY = 0.02
@@ -27,9 +27,9 @@ CAPACITY = 0.02
 LIMITS = (
     "It was made from the questionnaires and talks of this district alone, and says nothing about another.",
     "It diagnoses nothing: it asks a person to look. It can never be the reason of a red, nor lower anything.",
-    "Whether schools are urban or rural is not recorded here, so nobody can say whether it errs more in one of them.",
+    "Which schools are rural is told by whoever judges it; it is no feature, and neither is any special group.",
 )
-SHIFTED, MISSING_SHIFTED, LEAST_OF_A_MONTH = 0.2, 0.2, 30
+URBAN, RURAL = "urban", "rural"
 
 
 @dataclass(frozen=True)
@@ -166,10 +166,10 @@ def _card(
         "training_digest": content,
         "settings": asdict(settings),
         "libraries": storing.libraries(),
-        "schools_left_out": _plain(asdict(judged)),
-        "baseline_auroc": _plain(judging.auroc(lesson.truth, baseline_out, lesson.weight)),
-        "reference_deciles": _plain(_deciles(out, lesson.weight)),
-        "reference_missing": _plain(dict(zip([f.name for f in lesson.columns], np.isnan(x).mean(0), strict=True))),
+        "schools_left_out": plain(asdict(judged)),
+        "baseline_auroc": plain(judging.auroc(lesson.truth, baseline_out, lesson.weight)),
+        "reference_deciles": plain(judging.deciles(out, lesson.weight)),
+        "reference_missing": plain(dict(zip([f.name for f in lesson.columns], np.isnan(x).mean(0), strict=True))),
         "limits": list(LIMITS),
     }
 
@@ -178,10 +178,11 @@ def _card(
 
 _SCORED = text(
     "select distinct on (s.round_id, s.student_id) s.round_id::text as round_id, s.student_id::text as student_id,"
-    " s.probability, s.baseline, s.rule_tier, p.sex, a.grade,"
+    " s.probability, s.baseline, s.rule_tier, c.code as school_code, p.sex, a.grade,"
     " array(select g.group_code from special_groups g where g.district_id = s.district_id"
     "  and g.student_id = s.student_id and (g.until_on is null or g.until_on > s.scored_at::date)) as special"
     " from risk_scores s join students p on p.district_id = s.district_id and p.id = s.student_id"
+    " join schools c on c.district_id = s.district_id and c.id = s.school_id"
     " join assignments a on a.district_id = s.district_id and a.round_id = s.round_id and a.student_id = s.student_id"
     " where s.district_id = :district and s.model_id = :model order by s.round_id, s.student_id, s.revision desc"
 )
@@ -196,9 +197,19 @@ _SHADOWED = text(
 )
 
 
-def evidence(session: Session, model: RiskModel, *, capacity: float = CAPACITY, now: dt.datetime) -> Evidence:
-    """What is known of the model from students it did not learn from: what it said then, and what people found."""
-    scored = _scored(session, model)
+def evidence(
+    session: Session,
+    model: RiskModel,
+    *,
+    capacity: float = CAPACITY,
+    rural: Collection[str] | None = None,
+    now: dt.datetime,
+) -> Evidence:
+    """What is known of the model from students it did not learn from: what it said then, and what people found.
+
+    `rural`: the codes of the rural schools; None: nobody said, so it cannot be told whether it errs more there.
+    """
+    scored, by = _grouped(_scored(session, model), rural)
     known = labels.known(session, at=now).filter(~pl.col("round_id").is_in(list(model.card["rounds"])))
     rows = known.join(scored, on=["round_id", "student_id"], how="inner").sort("round_id", "student_id")
     whole = session.execute(
@@ -212,7 +223,8 @@ def evidence(session: Session, model: RiskModel, *, capacity: float = CAPACITY, 
         is_below=rows.get_column("is_by_lot").to_numpy(),
         rule_tier=rows.get_column("rule_tier").to_numpy(),
         schools=rows.get_column("school_id").to_numpy(),
-        groups=_groups(rows),
+        groups={name: rows.get_column(f"by {name}").to_numpy() for name in by},
+        kinds={name: scored.get_column(f"by {name}").drop_nulls().unique().sort().to_list() for name in by},
         capacity=capacity,
         whole_rounds_in_shadow=int(whole),
     )
@@ -229,6 +241,7 @@ def _scored(session: Session, model: RiskModel) -> pl.DataFrame:
             "probability": pl.Float64,
             "baseline": pl.Float64,
             "rule_tier": pl.Int64,
+            "school_code": pl.String,
             "sex": pl.String,
             "grade": pl.Int64,
             "special": pl.List(pl.String),
@@ -236,163 +249,98 @@ def _scored(session: Session, model: RiskModel) -> pl.DataFrame:
     )
 
 
-def _groups(rows: pl.DataFrame) -> dict[str, npt.NDArray[Any]]:
-    """Groupings by which errors are compared: flags serve this audit and are no feature."""
-    found = {"sex": rows.select(pl.when(pl.col("sex") != "x").then("sex")).to_series().to_numpy()}
+def _grouped(scored: pl.DataFrame, rural: Collection[str] | None) -> tuple[pl.DataFrame, list[str]]:
+    """Adds groupings by which errors are compared, as columns `by NAME`: they serve this audit and are no feature."""
     stage = pl.when(pl.col("grade") <= 6).then(pl.lit("primary")).when(pl.col("grade") <= 9).then(pl.lit("junior"))
-    found["stage"] = rows.select(stage.otherwise(pl.lit("senior"))).to_series().to_numpy()
-    for code in sorted(rows.get_column("special").explode().drop_nulls().unique()):
-        of = pl.when(pl.col("special").list.contains(code)).then(pl.lit("yes")).otherwise(pl.lit("no"))
-        found[str(code)] = rows.select(of).to_series().to_numpy()
-    return found
+    setting = pl.lit(None, pl.String)
+    if rural is not None:
+        setting = pl.when(pl.col("school_code").is_in(list(rural))).then(pl.lit(RURAL)).otherwise(pl.lit(URBAN))
+    by = {
+        "sex": pl.when(pl.col("sex") != "x").then("sex"),
+        "stage": stage.otherwise(pl.lit("senior")),
+        "setting": setting,
+    }
+    for code in sorted(scored.get_column("special").explode().drop_nulls().unique()):
+        by[code] = pl.when(pl.col("special").list.contains(code)).then(pl.lit("yes")).otherwise(pl.lit("no"))
+    return scored.with_columns(of.alias(f"by {name}") for name, of in by.items()), list(by)
 
 
-def fairness(known: Evidence) -> list[judging.Gap]:
-    """Whom the rules and the model together miss, in each grouping."""
-    found = (known.rule_tier > 0) | judging.raised_by(known.probability, known.rule_tier, known.capacity, known.weight)
-    return [judging.missed_by(by, of, known.truth, found, known.weight) for by, of in known.groups.items()]
+@dataclass(frozen=True)
+class Found:
+    """The share of those in need whom somebody looks at, 0 to 1, with its 95% interval; NaN while nothing is known."""
+
+    sensitivity: float
+    interval: judging.Interval
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything that is known of a model by now; sensitivities are corrected for those whom nobody asked."""
+
+    gates: tuple[Gate, ...]
+    labels: int
+    capacity: float
+    rules: Found
+    rules_and_model: Found
+    fairness: tuple[judging.Gap, ...]
+
+
+def evaluate(known: Evidence) -> Evaluation:
+    """The gates, what the rules alone and with the model find, and whom both miss, from this evidence."""
+    arms = (known.rule_tier > 0, gates.found_by_both(known))
+    rules, both = (
+        Found(*judging.corrected_sensitivity(known.truth, looked_at, known.weight, is_asked_by_lot=known.is_below))
+        for looked_at in arms
+    )
+    return Evaluation(
+        gates=tuple(gates.judged(known)),
+        labels=len(known.truth),
+        capacity=known.capacity,
+        rules=rules,
+        rules_and_model=both,
+        fairness=tuple(gates.fairness(known)),
+    )
 
 
 def promote(
-    session: Session, model: RiskModel, *, capacity: float = CAPACITY, by: access.Actor, now: dt.datetime
+    session: Session,
+    model: RiskModel,
+    *,
+    capacity: float = CAPACITY,
+    rural: Collection[str] | None = None,
+    by: access.Actor,
+    now: dt.datetime,
 ) -> Promotion:
     """Judges every gate anew; if all are open, this person stands for it, and with the second it goes live."""
-    known = evidence(session, model, capacity=capacity, now=now)
-    gates = judging.gates(known)
-    if not judging.is_open(gates):
-        return Promotion(tuple(gates), False, False)
+    known = evidence(session, model, capacity=capacity, rural=rural, now=now)
+    found = gates.judged(known)
+    if not gates.is_open(found):
+        return Promotion(tuple(found), False, False)
     yellow_from, orange_from = _thresholds(session, model, known)
-    seen = {gate.name: {"seen": gate.seen, "needed": gate.needed} for gate in gates}
+    seen = {gate.name: {"seen": gate.seen, "needed": gate.needed} for gate in found}
     is_active = registry.approve(
         session, model, gates=seen, yellow_from=yellow_from, orange_from=orange_from, by=by, now=now
     )
-    return Promotion(tuple(gates), True, is_active)
+    return Promotion(tuple(found), True, is_active)
 
 
 def _thresholds(session: Session, model: RiskModel, known: Evidence) -> tuple[float, float]:
     """Yellow: as many as can be seen, among all that were scored. Orange: where as many are confirmed as of orange."""
     scored = _scored(session, model)
     tiers, said = scored.get_column("rule_tier").to_numpy(), scored.get_column("probability").to_numpy()
-    raised = judging.raised_by(said, tiers, known.capacity)
+    raised = gates.raised_by(said, tiers, known.capacity)
     yellow_from = float(said[raised].min()) if raised.any() else 1.0
     orange = known.rule_tier == 2
     confirmed = float(np.average(known.truth[orange], weights=known.weight[orange])) if orange.any() else 0.5
     return yellow_from, max(yellow_from, confirmed, 0.5)
 
 
-# -- each month -------------------------------------------------------------------------------------------------------
-
-
-def check_due(session: Session, *, now: dt.datetime) -> list[str]:
-    """Looks at every model that is not retired once a month; what drifted is said again until the month is over."""
-    month, problems = now.date().replace(day=1), []
-    for model in registry.listed(session):
-        if model.state == "retired":
-            continue
-        made = session.get(RiskModelCheck, (model.district_id, model.id, month))
-        if made is None:
-            made = _checked(session, model, month, now)
-        problems += [f"model_drift {model.name} {problem}" for problem in made.problems]
-    return problems
-
-
-def _checked(session: Session, model: RiskModel, month: dt.date, now: dt.datetime) -> RiskModelCheck:
-    figures = _drift(session, model, now)
-    made = RiskModelCheck(
-        district_id=model.district_id, model_id=model.id, month=month, figures=figures, problems=_drifted(figures),
-        checked_at=now,
-    )  # fmt: skip
-    session.add(made)
-    session.flush()
-    return made
-
-
-def _drift(session: Session, model: RiskModel, now: dt.datetime) -> dict[str, Any]:
-    since = now - dt.timedelta(days=31)
-    recent = session.execute(
-        text(
-            "select round_id, student_id::text as student_id, probability, is_raised from risk_scores"
-            " where district_id = :district and model_id = :model and scored_at >= :since"
-            " order by student_id limit 5000"
-        ),
-        {"district": model.district_id, "model": model.id, "since": since},
-    ).all()
-    figures: dict[str, Any] = {"scored": len(recent), "raised": sum(row.is_raised for row in recent)}
-    if len(recent) < LEAST_OF_A_MONTH:
-        return figures
-    figures["score_shift"] = _plain(_shift(np.array([r.probability for r in recent]), model.card["reference_deciles"]))
-    figures["missing_shift"] = _plain(_missing_shift(session, model, recent))
-    known = evidence(session, model, now=now)
-    if len(known.truth) >= LEAST_OF_A_MONTH and 0 < known.truth.sum() < len(known.truth):
-        slope = fitting.line_through(judging.log_odds(known.probability), known.truth, known.weight)[0]
-        figures["calibration_slope"] = _plain(slope)
-        figures["auroc"] = _plain(judging.auroc(known.truth, known.probability, known.weight))
-    return figures | _yield(session, model, since)
-
-
-_YIELD = text(
-    "select count(*) as looked_at, count(*) filter (where t.case_id is not null) as confirmed from risk_scores s"
-    " join alerts a on a.district_id = s.district_id and a.round_id = s.round_id and a.student_id = s.student_id"
-    " join triages t on t.district_id = a.district_id and t.alert_id = a.id"
-    " where s.district_id = :district and s.model_id = :model and s.is_raised and s.rule_tier = 0"
-    " and t.proposed_at >= :since"
-)
-
-
-def _yield(session: Session, model: RiskModel, since: dt.datetime) -> dict[str, int]:
-    row = session.execute(_YIELD, {"district": model.district_id, "model": model.id, "since": since}).one()
-    return {"raised_looked_at": row.looked_at, "raised_confirmed": row.confirmed}
-
-
-def _missing_shift(session: Session, model: RiskModel, recent: Sequence[Any]) -> dict[str, float]:
-    """By how much more often or less often each feature is missing than when the model learned; only what moved."""
-    reference: dict[str, float] = model.card["reference_missing"]
-    by_round: dict[uuid.UUID, list[str]] = {}
-    for row in recent:
-        by_round.setdefault(row.round_id, []).append(row.student_id)
-    tables = [features.table(session, round_id, students) for round_id, students in by_round.items()]
-    x = np.vstack([features.matrix(table, list(reference)) for table in tables])
-    shift = dict(zip(reference, np.isnan(x).mean(0) - np.array(list(reference.values())), strict=True))
-    return {name: float(by) for name, by in shift.items() if abs(by) > MISSING_SHIFTED}
-
-
-def _drifted(figures: dict[str, Any]) -> list[str]:
-    found = []
-    if figures.get("score_shift", 0) > SHIFTED:
-        found.append(f"scores shifted by {figures['score_shift']:.2f}")
-    if figures.get("missing_shift"):
-        found.append(f"{len(figures['missing_shift'])} features missing otherwise than before")
-    slope = figures.get("calibration_slope")
-    if slope is not None and not judging.SLOPES[0] <= slope <= judging.SLOPES[1]:
-        found.append(f"calibration slope {slope:.2f}")
-    looked_at = figures.get("raised_looked_at", 0)
-    if looked_at >= LEAST_OF_A_MONTH and figures["raised_confirmed"] == 0:
-        found.append(f"none of {looked_at} raised was confirmed")
-    return found
-
-
-def _deciles(probability: Numbers, weight: Numbers) -> list[float]:
-    order = np.argsort(probability)
-    at = np.searchsorted(np.cumsum(weight[order]), np.arange(1, 10) / 10 * weight.sum())
-    return [float(probability[order][min(place, len(order) - 1)]) for place in at]
-
-
-def _shift(said: Numbers, deciles: Sequence[float]) -> float:
-    """Population stability index over the deciles of the reference: 0 the same, above 0.2 another population."""
-    edges = np.unique(deciles)
-    expected = np.bincount(np.searchsorted(edges, deciles), minlength=len(edges) + 1) / 10
-    expected[-1] += 1 - expected.sum()
-    seen = np.bincount(np.searchsorted(edges, said), minlength=len(edges) + 1) / len(said)
-    expected, seen = np.clip(expected, 0.005, None), np.clip(seen, 0.005, None)
-    return float(((seen - expected) * np.log(seen / expected)).sum())
-
-
-def _plain(found: Any) -> Any:
+def plain(found: Any) -> Any:
     """Numbers as JSON knows them; what is none becomes null."""
     if isinstance(found, dict):
-        return {key: _plain(value) for key, value in found.items()}
+        return {key: plain(value) for key, value in found.items()}
     if isinstance(found, list | tuple):
-        return [_plain(one) for one in found]
+        return [plain(one) for one in found]
     if isinstance(found, float | np.floating):
         return round(float(found), 6) if np.isfinite(found) else None
     return found

@@ -14,13 +14,14 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from alerts import (
+    breadth,
     check_ins,
     delivery,
     digests,
     escalation,
     follow_ups,
     following,
-    models_at_work,
+    model_checks,
     probes,
     raising,
     routine_chats,
@@ -112,7 +113,7 @@ def ask_models(database: Database, district_id: uuid.UUID, now: dt.datetime, set
 
 def check_models(database: Database, district_id: uuid.UUID, now: dt.datetime, settings: Settings) -> Sequence[str]:
     with _unit(database, district_id) as session:
-        return models_at_work.check_due(session, now=now)
+        return model_checks.check_due(session, now=now)
 
 
 def draw_routine_chats(
@@ -207,6 +208,12 @@ def watch_rights(database: Database, district_id: uuid.UUID, now: dt.datetime, s
     return [f"rights_unanswered {late}"] if late else ()
 
 
+def watch_breadth(database: Database, district_id: uuid.UUID, now: dt.datetime, settings: Settings) -> Sequence[str]:
+    with _unit(database, district_id) as session:
+        breadth.watch(session, now=now)
+    return ()
+
+
 def seal_audit(database: Database, district_id: uuid.UUID, now: dt.datetime, settings: Settings) -> Sequence[str]:
     audit_chain.seal(database, district_id)
     return ()
@@ -261,6 +268,7 @@ JOBS: tuple[Job, ...] = (
     Job("retention", 60 * _MINUTE, retain),
     Job("erasures", 15 * _MINUTE, erase_due),
     Job("rights", 60 * _MINUTE, watch_rights),
+    Job("breadth", _MINUTE, watch_breadth),
     Job("sign_ins", 60 * _MINUTE, forget_sign_ins),
     Job("sealing", 5 * _SECOND, seal_audit, is_for_nowhere=True),
     Job("heads", 5 * _SECOND, write_heads, is_for_nowhere=True),

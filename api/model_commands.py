@@ -1,4 +1,4 @@
-"""`screening model`: train, evaluate, promote, list, retire."""
+"""`screening model`: train, evaluate, card, promote, list, retire."""
 
 import contextlib
 import json
@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from api.terminal import NO, AsJson, in_words, say, tell, wrong
 from screening import access, db
 from screening.errors import NotFound, Refused
+from screening.models import School
 
 if TYPE_CHECKING:
-    from screening.risk_model.judging import Gate
+    from screening.risk_model.gates import Gate
+    from screening.risk_model.judging import Gap
 
 models = typer.Typer(no_args_is_help=True, help="The model beside the rules, which may only raise.")
 
@@ -24,6 +27,11 @@ DistrictCode = Annotated[str | None, typer.Option("--district", help="The distri
 Name = Annotated[str, typer.Argument(help="The model's name.")]
 Email = Annotated[str, typer.Option("--email", help="The account of the person who does it.")]
 Capacity = Annotated[float, typer.Option(min=0.001, max=0.5, help="Of all students, how many more counselors can see.")]
+
+Rural = Annotated[
+    str | None,
+    typer.Option(help="Codes of the rural schools, with commas; none: all are urban. Nobody knows unless told."),
+]
 
 
 @models.command("train")
@@ -53,6 +61,7 @@ def evaluate(
     name: Annotated[str | None, typer.Argument(help="The model's name.")] = None,
     district: DistrictCode = None,
     capacity: Capacity = 0.02,
+    rural: Rural = None,
     demo: Annotated[bool, typer.Option("--demo", help="On a made-up district, of which the truth is known.")] = False,
     seed: Annotated[int, typer.Option(help="Of the made-up district.")] = 1,
     as_json: AsJson = False,
@@ -70,25 +79,44 @@ def evaluate(
     if name is None:
         wrong("Name a model, or give --demo.")
     from alerts import models_at_work
-    from screening.risk_model import judging, registry
+    from screening.risk_model import registry
 
     with _unit(district) as (session, _):
-        known = models_at_work.evidence(session, registry.get(session, name), capacity=capacity, now=db.now(session))
-    gates = judging.gates(known)
-    flagged = known.rule_tier > 0
-    sensitivity, interval = judging.corrected_sensitivity(known.truth, flagged, known.weight)
+        model = registry.get(session, name)
+        known = models_at_work.evidence(
+            session, model, capacity=capacity, rural=_schools(session, rural), now=db.now(session)
+        )
+    seen = models_at_work.evaluate(known)
     if as_json:
-        _as_json({"gates": [asdict(gate) for gate in gates], "rules_sensitivity": [sensitivity, *interval]})
+        _as_json(models_at_work.plain(asdict(seen)))
         return 0
-    _show_gates(gates)
-    if len(known.truth):
-        tell(f"The rules alone find {sensitivity:.0%} of those in need ({interval[0]:.0%} to {interval[1]:.0%}).")
+    _show_gates(seen.gates)
+    _show_fairness(seen.fairness)
+    if seen.labels:
+        for who, by in (("The rules alone", seen.rules), ("The rules and the model", seen.rules_and_model)):
+            tell(f"{who} find {by.sensitivity:.0%} of those in need ({by.interval[0]:.0%} to {by.interval[1]:.0%}).")
+    return 0
+
+
+@models.command("card")
+@in_words
+def card(name: Name, district: DistrictCode = None, as_json: AsJson = False) -> int:
+    """A model's card as a page (Markdown) or as JSON: what it was made from, its figures, and what it cannot say."""
+    from alerts import model_cards
+    from screening.risk_model import registry
+
+    with _unit(district) as (session, _):
+        found = model_cards.card(session, registry.get(session, name))
+    if as_json:
+        _as_json(found)
+    else:
+        say(model_cards.page(found))
     return 0
 
 
 @models.command("promote")
 @in_words
-def promote(name: Name, email: Email, capacity: Capacity = 0.02) -> int:
+def promote(name: Name, email: Email, capacity: Capacity = 0.02, rural: Rural = None) -> int:
     """Stands for a model, if every gate is open; the second person's word makes it live. Exit 1 with what failed."""
     from alerts import models_at_work
     from screening.risk_model import registry
@@ -96,7 +124,9 @@ def promote(name: Name, email: Email, capacity: Capacity = 0.02) -> int:
     with _unit_of(email) as (session, by):
         try:
             model = registry.get(session, name)
-            found = models_at_work.promote(session, model, capacity=capacity, by=by, now=db.now(session))
+            found = models_at_work.promote(
+                session, model, capacity=capacity, rural=_schools(session, rural), by=by, now=db.now(session)
+            )
         except Refused as refused:
             say(refused.detail)
             return NO
@@ -176,6 +206,25 @@ def _show_gates(gates: "tuple[Gate, ...] | list[Gate]") -> None:
         word = {True: "open", False: "closed", None: "cannot say"}[gate.is_met]
         table.add_row(gate.name, word, gate.seen, gate.needed)
     Console().print(table)
+
+
+def _show_fairness(found: "tuple[Gap, ...]") -> None:
+    table = Table("by", "group", "in need", "missed", "95%", title="Whom rules and model miss")
+    for gap in found:
+        for one in gap.groups:
+            missed = "" if one.missed is None else f"{one.missed:.0%}"
+            table.add_row(gap.by, one.group, str(one.cases), missed, f"{one.interval[0]:.0%} to {one.interval[1]:.0%}")
+    Console().print(table)
+
+
+def _schools(session: Session, given: str | None) -> list[str] | None:
+    """The codes that were given, each of a school that there is; nobody's: none."""
+    if given is None:
+        return None
+    codes = [] if given == "none" else [code.strip() for code in given.split(",")]
+    if unknown := sorted(set(codes) - set(session.scalars(select(School.code)))):
+        wrong(f"There is no school {', '.join(unknown)}.")
+    return codes
 
 
 def _show_planted(found: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from alerts.models import CheckIn
 from api.app import add, check
 from api.deps import PUBLIC, Door, DoorRoute, SessionDep
 from api.kinds import SHOWS
-from screening import access, approvals, db, role_matrix, sessions
+from screening import access, approvals, db, exports, role_matrix, sessions
 from screening.access import ROLES
 from screening.db import Database
 from screening.models import Account, Base, DistrictExit, RoutineChat
@@ -70,6 +70,7 @@ EXPECTED: dict[tuple[str, str], frozenset[str]] = {
     ("GET", "/v1/policies/{code}"): KNOW_RULES,
     ("GET", "/v1/models"): KNOW_RULES - {"school_admin"},
     ("GET", "/v1/models/{name}"): KNOW_RULES - {"school_admin"},
+    ("GET", "/v1/models/{name}/evaluation"): KNOW_RULES - {"school_admin"},
     ("POST", "/v1/models/{name}/promotion"): ADMIN,
     ("POST", "/v1/models/{name}/retirement"): ADMIN,
     ("GET", "/v1/routine-chats"): CARE,
@@ -205,6 +206,8 @@ EXPECTED: dict[tuple[str, str], frozenset[str]] = {
     ("POST", "/v1/rights-requests"): frozenset({"lead", "privacy_officer", "school_admin"}),
     ("GET", "/v1/rights-requests/{rights_request_id}"): frozenset({"lead", "privacy_officer"}),
     ("POST", "/v1/rights-requests/{rights_request_id}/decision"): frozenset({"lead", "privacy_officer"}),
+    ("GET", "/v1/exports"): frozenset({"lead", "principal", "privacy_officer", "auditor"}),
+    ("POST", "/v1/exports/{export_id}/decision"): frozenset({"lead", "principal", "privacy_officer"}),
     ("GET", "/v1/district-exits"): ADMIN | {"privacy_officer", "auditor"},
     ("POST", "/v1/district-exits"): ADMIN | {"privacy_officer"},
     ("POST", "/v1/district-exits/{exit_id}/confirmation"): ADMIN | {"privacy_officer"},
@@ -367,6 +370,7 @@ class Things:
     request: uuid.UUID
     rights_request: uuid.UUID
     exit: uuid.UUID
+    export: uuid.UUID
     staff: uuid.UUID | None
 
     def at(self, path: str, school_id: uuid.UUID) -> str:
@@ -423,6 +427,7 @@ def made_things(cast: Cast, client: TestClient) -> Things:
         request=an.post("/v1/access-requests", json=ask_for(cast.students.undecided_11.id)).json()["id"],
         rights_request=_right_of(cast, secretary),
         exit=_exit_of(cast),
+        export=_export_of(cast),
         staff=somebody(cast, "counselor").staff_id,
     )
 
@@ -466,6 +471,12 @@ def _right_of(cast: Cast, secretary: Caller) -> uuid.UUID:
     return made
 
 
+def _export_of(cast: Cast) -> uuid.UUID:
+    with cast.database.unit(cast.scope_a) as session:
+        now = db.now(session)
+        return exports.ask(session, "student_codes", cast.school_a.id, 51, by=cast.school_admin_a, now=now).id
+
+
 def _exit_of(cast: Cast) -> uuid.UUID:
     with cast.database.unit(cast.scope) as session:
         made = DistrictExit(district_id=cast.district.id, asked_by=NOBODY, asked_at=db.now(session))
@@ -491,6 +502,7 @@ BODIES: dict[str, Any] = {
     "/v1/access-requests/{request_id}/review": {"is_justified": True, "words": "The aunt was reached."},
     "/v1/rights-requests/{rights_request_id}/decision": {"is_granted": True, "answer": "It was put right."},
     "/v1/accounts/{staff_id}/roles": {"role": "district_analyst"},
+    "/v1/exports/{export_id}/decision": {"is_granted": True},
     "/v1/rosters/{roster_id}/commit": {},
     "/v1/assignments/{assignment_id}/answers": {"answers": {"phq9_9": 3}},
     "/v1/assignments/{assignment_id}/submit": {"answers": {"phq9_9": 3}},
@@ -738,7 +750,7 @@ class House:
         """What nobody of another school or district may find in any answer."""
         named = (
             *("student", "upload", "roster", "assignment", "alert", "case", "follow_up", "transfer", "request"),
-            "rights_request",
+            *("rights_request", "export"),
         )
         return [str(getattr(self.things, name)) for name in named] + [NOTE]
 

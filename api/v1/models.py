@@ -2,13 +2,15 @@
 
 import datetime as dt
 import uuid
+from dataclasses import asdict
 from typing import Annotated, Any
 
+from fastapi import Query
 from pydantic import Field
 from sqlalchemy.orm import Session
 
 from alerts import models_at_work
-from api.deps import ActorDep, Body, Door, NowDep, SessionDep, View
+from api.deps import ActorDep, Body, Door, NowDep, Sender, SessionDep, View, school_id
 from screening.errors import Problem, Refused
 from screening.models import RiskModel
 from screening.risk_model import registry
@@ -19,9 +21,14 @@ READING = frozenset({"counselor", "lead", "district_analyst", "district_admin", 
 
 
 class PromotionBody(Body):
-    """`capacity`: of all students, the share that counselors can see beyond those whom the rules find."""
+    """`capacity`: of all students, the share that counselors can see beyond those whom the rules find.
+
+    `rural_schools`: codes of the rural schools, [] where all are urban; null leaves unsaid whether it errs more there,
+    which keeps the model in shadow.
+    """
 
     capacity: Annotated[float, Field(gt=0, le=0.5)] = models_at_work.CAPACITY
+    rural_schools: list[Sender] | None = None
 
 
 class ApprovalView(View):
@@ -59,6 +66,42 @@ class GateView(View):
     needed: str
 
 
+class FoundView(View):
+    """The share of those in need whom somebody looks at, corrected for those whom nobody asked, and its interval."""
+
+    sensitivity: float | None
+    interval: tuple[float, float]
+
+
+class MissedView(View):
+    """Of those in need in a group, the share that is missed; null without a case."""
+
+    group: str
+    cases: int
+    missed: float | None
+    interval: tuple[float, float]
+
+
+class GapView(View):
+    """`gap` null: too few cases in one of the groups to say."""
+
+    by: str
+    groups: list[MissedView]
+    gap: float | None
+    interval: tuple[float, float] | None
+
+
+class EvaluationView(View):
+    """What is known of a model from students it did not learn from: every gate, and whom it misses."""
+
+    labels: int
+    capacity: float
+    gates: list[GateView]
+    rules: FoundView
+    rules_and_model: FoundView
+    fairness: list[GapView]
+
+
 class PromotionView(View):
     """All gates are open. `is_active` is false until a second person has stood for the model too."""
 
@@ -78,11 +121,26 @@ def show(name: str, session: SessionDep) -> ModelView:
     return _shown(session, registry.get(session, name))
 
 
+@door.get("/{name}/evaluation", roles=READING)
+def evaluate(
+    name: str,
+    session: SessionDep,
+    now: NowDep,
+    capacity: Annotated[float, Query(gt=0, le=0.5)] = models_at_work.CAPACITY,
+    rural_school: Annotated[list[Sender] | None, Query(description="The code of a rural school.")] = None,
+) -> EvaluationView:
+    """Every gate with its number, what rules alone and rules with model find, and whom both miss in each group."""
+    model, rural = registry.get(session, name), _rural(session, rural_school)
+    known = models_at_work.evidence(session, model, capacity=capacity, rural=rural, now=now)
+    return EvaluationView.model_validate(models_at_work.plain(asdict(models_at_work.evaluate(known))))
+
+
 @door.post("/{name}/promotion", roles=registry.APPROVERS)
 def promote(name: str, body: PromotionBody, session: SessionDep, actor: ActorDep, now: NowDep) -> PromotionView:
     """Stands for the model if every gate is open; 409 with the failed gates otherwise. Two persons make it active."""
     model = registry.get(session, name)
-    found = models_at_work.promote(session, model, capacity=body.capacity, by=actor, now=now)
+    rural = _rural(session, body.rural_schools)
+    found = models_at_work.promote(session, model, capacity=body.capacity, rural=rural, by=actor, now=now)
     if not found.is_open:
         failed = [
             Problem(code=gate.name, message=f"{gate.seen}; needed: {gate.needed}")
@@ -97,6 +155,12 @@ def promote(name: str, body: PromotionBody, session: SessionDep, actor: ActorDep
 def retire(name: str, session: SessionDep, actor: ActorDep, now: NowDep) -> ModelView:
     """Back to the rules alone, in one step; what the model raised stays with the people who look at it."""
     return _shown(session, registry.retire(session, registry.get(session, name), by=actor, now=now))
+
+
+def _rural(session: Session, codes: list[str] | None) -> list[str] | None:
+    for code in codes or ():
+        school_id(session, code)
+    return codes
 
 
 def _shown(session: Session, model: RiskModel) -> ModelView:

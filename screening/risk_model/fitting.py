@@ -1,9 +1,10 @@
 """Fits a model that lives with whole questions missing at a school, and whose symptoms only ever count upwards.
 
-The margin (log-odds) is the mean of two: a ridge logistic regression on standardised answers, a missing one standing
-at the average, and gradient-boosted trees that were shown the same students a second time with whole questions
-blanked out, school by school. Neither learns "this question was not asked here", which would be true of a school and
-of no student. One line through the margins of schools left out of the fit makes probabilities of them.
+The margin (log-odds) is the mean of two: a ridge logistic regression on standardised answers, in which the other
+answers stand in for a missing one as far as they tell of it, and gradient-boosted trees that were shown the same
+students a second time with whole questions blanked out, school by school. Neither learns "this question was not asked
+here", which would be true of a school and of no student. One line through the margins of schools left out of the fit
+makes probabilities of them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,19 +22,30 @@ Matrix = npt.NDArray[np.floating[Any]]
 
 PREDICTED_AT_ONCE = 2_048
 """Rows: few enough for all that is asked of them to stay in the processor's cache."""
-_STRENGTH = 100.0
+_STRENGTH = 300.0
 """Of the ridge: 1 / C of the usual notation, for rows of mean weight 1."""
 _REACH = 4.0
 """Standard deviations from the average beyond which an answer counts no further."""
 
 
+_FEWEST = 50
+"""Answers to a question before others may stand in for it."""
+_LIKENESS = 200.0
+"""Ridge of the regressions by which answers stand in for each other."""
+
+
 @dataclass(frozen=True)
 class Linear:
-    """A ridge logistic regression on standardised features; a missing one stands at its average."""
+    """A ridge logistic regression on standardised features.
+
+    `stand_ins[j, k]` is what answer k adds for feature j where j is missing; where nothing stands in, a missing answer
+    counts as the average. None of it may make a symptom count downwards.
+    """
 
     center: Numbers
     scale: Numbers
     weights: Numbers
+    stand_ins: Numbers
     intercept: float
 
     def margin(self, by_column: Matrix) -> Numbers:
@@ -41,10 +53,13 @@ class Linear:
         z = by_column - self.center[:, None]
         z /= self.scale[:, None]
         np.clip(z, -_REACH, _REACH, out=z)
-        z[np.isnan(z)] = 0.0
-        z *= self.weights[:, None]
-        # not by BLAS: its threads wait for each other longer than one alone works
-        found: Numbers = z.sum(axis=0) + self.intercept
+        is_missing = np.isnan(z)
+        z[is_missing] = 0.0
+        some = np.flatnonzero(is_missing.any(axis=1))
+        counted = self.stand_ins[some].T @ is_missing[some].astype(np.float64)
+        counted += self.weights[:, None]
+        counted *= z
+        found: Numbers = counted.sum(axis=0) + self.intercept
         return found
 
 
@@ -230,34 +245,53 @@ def _fitted(
     )
 
 
-def _standard(x: Matrix, center: Numbers, scale: Numbers) -> Numbers:
-    found: Numbers = np.clip((x - center) / scale, -_REACH, _REACH)
-    return np.nan_to_num(found, copy=False, nan=0.0)
-
-
 def _linear(x: Matrix, truth: Numbers, directions: Sequence[int], weight: Numbers) -> Linear:
     """Bounded where a column has a direction: a symptom may count for nothing, never the other way."""
     from scipy.optimize import minimize
 
-    known = ~np.isnan(x)
-    counted = np.maximum((known * weight[:, None]).sum(0), 1e-12)
-    center = np.nansum(x * weight[:, None], axis=0) / counted
-    spread = np.nansum(weight[:, None] * (x - center) ** 2, axis=0) / counted
-    scale = np.where(spread > 1e-12, np.sqrt(np.maximum(spread, 1e-12)), 1.0)
-    z = _standard(x, center, scale)
+    center, scale = _usual(x, weight)
+    z = np.clip((x - center) / scale, -_REACH, _REACH)
+    is_missing = np.isnan(z)
+    z[is_missing] = 0.0
+    alike = _alike(z, is_missing, weight)
+    filled = np.where(is_missing, z @ alike.T, z)
     level = np.log(np.average(truth, weights=weight) / (1 - np.average(truth, weights=weight)))
     share = weight / weight.mean()
 
     def loss(found: Numbers) -> tuple[float, Numbers]:
-        margins = z @ found[:-1] + found[-1]
+        margins = filled @ found[:-1] + found[-1]
         wrong = share * (_logistic(margins) - truth)
         value = (share * (np.logaddexp(0, margins) - truth * margins)).sum() + _STRENGTH / 2 * found[:-1] @ found[:-1]
-        return float(value), np.append(z.T @ wrong + _STRENGTH * found[:-1], wrong.sum())
+        return float(value), np.append(filled.T @ wrong + _STRENGTH * found[:-1], wrong.sum())
 
     bounds = [(0.0 if d > 0 else None, 0.0 if d < 0 else None) for d in directions]
     start = np.append(np.zeros(x.shape[1]), level)
     best = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[*bounds, (None, None)]).x
-    return Linear(center, scale, np.asarray(best[:-1]), float(best[-1]))
+    weights = np.asarray(best[:-1])
+    stand_ins = weights[:, None] * alike
+    stand_ins[stand_ins * np.asarray(directions) < 0] = 0.0
+    return Linear(center, scale, weights, stand_ins, float(best[-1]))
+
+
+def _usual(x: Matrix, weight: Numbers) -> tuple[Numbers, Numbers]:
+    """Average and spread of each column as far as it was answered."""
+    counted = np.maximum((~np.isnan(x) * weight[:, None]).sum(0), 1e-12)
+    center = np.nansum(x * weight[:, None], axis=0) / counted
+    spread = np.nansum(weight[:, None] * (x - center) ** 2, axis=0) / counted
+    return center, np.where(spread > 1e-12, np.sqrt(np.maximum(spread, 1e-12)), 1.0)
+
+
+def _alike(z: Numbers, is_missing: npt.NDArray[np.bool_], weight: Numbers) -> Numbers:
+    """What each answer says of each other one: row j are the slopes of answer j on all others, ridged."""
+    share = weight / weight.mean()
+    inverse = np.linalg.inv((z * share[:, None]).T @ z + _LIKENESS * np.eye(z.shape[1]))
+    answered = (~is_missing * share[:, None]).sum(0)
+    found: Numbers = -inverse / np.diag(inverse)[:, None]
+    # a missing answer stood at the average, which makes every slope smaller by as much as it was missing
+    found *= (share.sum() / np.maximum(answered, 1.0))[:, None]
+    np.fill_diagonal(found, 0.0)
+    found[answered < _FEWEST] = 0.0
+    return found
 
 
 def _trees(x: Matrix, truth: Numbers, directions: Sequence[int], weight: Numbers, settings: Settings) -> Trees:

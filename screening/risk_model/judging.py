@@ -1,10 +1,10 @@
-"""How good a model is, in plain numbers: order, calibration, what it finds within capacity, and for whom it errs.
+"""How good a model is, in plain numbers: order, calibration, what it finds within capacity, and whom it misses.
 
 Everything takes weights, so that a student who stands for many because few like him were asked counts for as many.
 Sources: Begg and Greenes 1983 (verification bias), Vickers and Elkin 2006 (net benefit), Wilson 1927 (intervals).
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,22 +51,30 @@ class CutPoint:
 
 @dataclass(frozen=True)
 class Missed:
-    """Of those in need in one group, the share that is not found, and of how many."""
+    """Of those in need in one group, the share that is not found, and of how many; (0, 1) around nothing for none."""
 
     group: str
     cases: int
-    missed: float
+    missed: float | None
     interval: Interval
 
 
 @dataclass(frozen=True)
 class Gap:
-    """The largest difference of missed shares between two groups; None: too few cases to say."""
+    """The largest difference of missed shares between two groups; None: too few cases to say.
+
+    One group alone is compared with nothing, and errs no more for it than for anybody.
+    """
 
     by: str
     groups: tuple[Missed, ...]
     gap: float | None
     interval: Interval | None
+
+    @property
+    def is_of_one(self) -> bool:
+        """Whether there is nobody to compare with."""
+        return len(self.groups) == 1
 
 
 def auroc(truth: npt.ArrayLike, score: npt.ArrayLike, weight: Numbers | None = None) -> float:
@@ -219,18 +227,24 @@ def missed_by(
     is_found: npt.NDArray[np.bool_],
     weight: Numbers | None = None,
     *,
+    kinds: Collection[str] = (),
     least_cases: int = 20,
 ) -> Gap:
-    """How many of those in need are missed in each value of `of`, and the widest gap between two with enough cases."""
+    """How many of those in need are missed in each value of `of`, and the widest gap between two.
+
+    A value with fewer than `least_cases` in need, or with none at all, leaves the gap unsaid; `kinds` names values that
+    there are beyond these rows.
+    """
     y, found, w = _three(truth, is_found, weight)
-    kinds = np.asarray(of)
-    rows = [(str(kind), (kinds == kind) & (y == 1)) for kind in np.unique(kinds[~_absent(kinds)])]
-    missed = [_missed(kind, found[mask], w[mask]) for kind, mask in rows if mask.any()]
-    enough = [one for one in missed if one.cases >= least_cases]
-    if len(enough) < 2 or len(enough) < len(missed):
-        return Gap(by, tuple(missed), None, None)
-    high, low = max(enough, key=lambda one: one.missed), min(enough, key=lambda one: one.missed)
-    return Gap(by, tuple(missed), high.missed - low.missed, _difference(high, low))
+    values = np.asarray(of)
+    every = sorted({str(kind) for kind in values[~_absent(values)]} | set(kinds))
+    rows = [(kind, (values == kind) & (y == 1)) for kind in every]
+    missed = tuple(_missed(kind, found[mask], w[mask]) for kind, mask in rows)
+    shares = [(one.missed, one) for one in missed if one.missed is not None and one.cases >= least_cases]
+    if len(shares) < 2 or len(shares) < len(missed):
+        return Gap(by, missed, None, None)
+    high, low = max(shares, key=lambda pair: pair[0]), min(shares, key=lambda pair: pair[0])
+    return Gap(by, missed, high[0] - low[0], _difference(*high, *low))
 
 
 def wilson(share: float, n: float) -> Interval:
@@ -244,20 +258,31 @@ def wilson(share: float, n: float) -> Interval:
 
 
 def corrected_sensitivity(
-    truth: Numbers, is_flagged: npt.NDArray[np.bool_], weight: Numbers, *, draws: int = 1000, seed: int = 1
+    truth: Numbers,
+    is_flagged: npt.NDArray[np.bool_],
+    weight: Numbers,
+    *,
+    is_asked_by_lot: npt.NDArray[np.bool_] | None = None,
+    draws: int = 1000,
+    seed: int = 1,
 ) -> tuple[float, Interval]:
     """Sensitivity of a flag when the unflagged were asked by lot: each asked student counts for 1 / his probability.
 
-    Begg and Greenes' correction by inverse probability. The interval is drawn within flagged and unflagged apart, as
-    they were sampled; it is (0, 1) when no missed case was found at all, because then the lot says nothing.
+    Begg and Greenes' correction by inverse probability. The interval is drawn within those asked by lot (None: the
+    unflagged) and the others apart, as they were sampled. It is (0, 1) when the lot found nobody in need, because then
+    it says nothing, and Wilson's where it found some and the flag had them all.
     """
     y, flagged, w = _three(truth, is_flagged, weight)
+    by_lot = flagged == 0 if is_asked_by_lot is None else is_asked_by_lot
     whole = float((w * y).sum())
     figure = float((w * y * flagged).sum() / whole) if whole else float("nan")
-    if not whole or not (y * (1 - flagged)).any():
+    if not (y * by_lot).any():
         return figure, (0.0, 1.0)
+    if not (y * (1 - flagged)).any():
+        cases = w[y == 1]
+        return figure, wilson(figure, float(cases.sum() ** 2 / (cases**2).sum()))
     chance = np.random.default_rng(seed)
-    parts = [np.flatnonzero(flagged == kind) for kind in (0, 1)]
+    parts = [np.flatnonzero(by_lot == kind) for kind in (False, True)]
     drawn = []
     for _ in range(draws):
         rows = np.concatenate([chance.choice(part, len(part)) for part in parts if len(part)])
@@ -267,17 +292,36 @@ def corrected_sensitivity(
     return figure, (float(low), float(high))
 
 
+def deciles(probability: Numbers, weight: Numbers) -> list[float]:
+    """The nine cuts between tenths of weight."""
+    order = np.argsort(probability)
+    at = np.searchsorted(np.cumsum(weight[order]), np.arange(1, 10) / 10 * weight.sum())
+    return [float(probability[order][min(place, len(order) - 1)]) for place in at]
+
+
+def shift(said: Numbers, tenths: Sequence[float]) -> float:
+    """Population stability index over the deciles of the reference: 0 the same, above 0.2 another population."""
+    edges = np.unique(tenths)
+    expected = np.bincount(np.searchsorted(edges, tenths), minlength=len(edges) + 1) / 10
+    expected[-1] += 1 - expected.sum()
+    seen = np.bincount(np.searchsorted(edges, said), minlength=len(edges) + 1) / len(said)
+    expected, seen = np.clip(expected, 0.005, None), np.clip(seen, 0.005, None)
+    return float(((seen - expected) * np.log(seen / expected)).sum())
+
+
 def _missed(kind: str, found: Numbers, weight: Numbers) -> Missed:
+    if not len(found):
+        return Missed(kind, 0, None, (0.0, 1.0))
     share = float(np.average(1 - found, weights=weight))
     # the number of equally weighted students who would tell as much (Kish)
     return Missed(kind, len(found), share, wilson(share, float(weight.sum() ** 2 / (weight**2).sum())))
 
 
-def _difference(high: Missed, low: Missed) -> Interval:
+def _difference(high: float, of_high: Missed, low: float, of_low: Missed) -> Interval:
     """Newcombe's interval of a difference, from the two intervals."""
-    gap = high.missed - low.missed
-    below = np.hypot(high.missed - high.interval[0], low.interval[1] - low.missed)
-    above = np.hypot(high.interval[1] - high.missed, low.missed - low.interval[0])
+    gap = high - low
+    below = np.hypot(high - of_high.interval[0], of_low.interval[1] - low)
+    above = np.hypot(of_high.interval[1] - high, low - of_low.interval[0])
     return float(gap - below), float(gap + above)
 
 
@@ -292,139 +336,4 @@ def _absent(kinds: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
 
 def _share(margins: Numbers) -> Numbers:
     found: Numbers = 1 / (1 + np.exp(-np.clip(margins, -40, 40)))
-    return found
-
-
-# -- the gates --------------------------------------------------------------------------------------------------------
-
-LEAST_LABELS = 200
-LEAST_AUDITED = 30
-SLOPES = (0.8, 1.2)
-WIDEST_GAP = 0.05
-WIDEST_INTERVAL = 0.10
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What is known of a model before it may speak. Arrays are of labelled students whom it did not learn from.
-
-    `is_below`: the rules gave no tier, so the label came by lot; `capacity`: the share of all students that counselors
-    can look at beyond those the rules find; `groups`: the value of each grouping by its name.
-    """
-
-    truth: Numbers
-    probability: Numbers
-    baseline: Numbers
-    weight: Numbers
-    is_below: npt.NDArray[np.bool_]
-    rule_tier: npt.NDArray[np.int64]
-    schools: npt.NDArray[Any]
-    groups: Mapping[str, npt.NDArray[Any]]
-    capacity: float
-    whole_rounds_in_shadow: int
-
-
-@dataclass(frozen=True)
-class Gate:
-    """One condition with the number that was seen; `is_met` None: not enough to say, which keeps the shadow."""
-
-    name: str
-    is_met: bool | None
-    seen: str
-    needed: str
-
-
-def gates(evidence: Evidence) -> list[Gate]:
-    """Every gate in order. A model goes live only when all are met; one that cannot be told is not met."""
-    found = list(_gates_of_labels(evidence))
-    if any(gate.is_met is False for gate in found if gate.name == "labels_below_threshold") or not _is_two_sided(
-        evidence
-    ):
-        return found
-    return [*found, *_gates_of_accuracy(evidence), *_gates_of_groups(evidence)]
-
-
-def is_open(found: Sequence[Gate]) -> bool:
-    """Whether the model may go live."""
-    return bool(found) and all(gate.is_met is True for gate in found)
-
-
-def _is_two_sided(evidence: Evidence) -> bool:
-    return bool(0 < evidence.truth.sum() < len(evidence.truth))
-
-
-def _gates_of_labels(evidence: Evidence) -> Iterator[Gate]:
-    rounds = evidence.whole_rounds_in_shadow
-    yield Gate("shadow_round", rounds >= 1, f"{rounds} whole rounds in shadow", "at least 1")
-    yield Gate("labels", len(evidence.truth) >= LEAST_LABELS, f"{len(evidence.truth)}", f"at least {LEAST_LABELS}")
-    audited = int(evidence.is_below.sum())
-    yield Gate(
-        "labels_below_threshold",
-        audited >= LEAST_AUDITED,
-        f"{audited} students whom the rules had not found were asked by lot"
-        + ("" if audited else ": labels of flagged students only say nothing about whom it misses"),
-        f"at least {LEAST_AUDITED}",
-    )
-    if not _is_two_sided(evidence):
-        yield Gate("labels_of_both_kinds", False, f"{int(evidence.truth.sum())} confirmed", "some, not all")
-
-
-def _gates_of_accuracy(evidence: Evidence) -> Iterator[Gate]:
-    y, p, w = evidence.truth, evidence.probability, evidence.weight
-    ours, theirs = auroc(y, p, w), auroc(y, evidence.baseline, w)
-    low, high = interval(
-        lambda rows: auroc(y[rows], p[rows], w[rows]) - auroc(y[rows], evidence.baseline[rows], w[rows]),
-        np.arange(len(y)),
-        draws=200,
-    )
-    yield Gate(
-        "beats_baseline",
-        ours > theirs,
-        f"AUROC {ours:.3f} against {theirs:.3f}, difference {low:+.3f} to {high:+.3f}",
-        "higher, weighted",
-    )
-    slope = line_through(log_odds(p), y, w)[0]
-    yield Gate("calibration_slope", SLOPES[0] <= slope <= SLOPES[1], f"{slope:.2f}", f"{SLOPES[0]} to {SLOPES[1]}")
-    flagged = evidence.rule_tier > 0
-    raised = raised_by(p, evidence.rule_tier, evidence.capacity, w)
-    at = float(np.average(y[flagged], weights=w[flagged])) / 2 if flagged.any() else float(np.average(y, weights=w))
-    at = min(max(at, 0.01), 0.99)
-    gain = net_benefit(y, flagged | raised, at, w) - net_benefit(y, flagged, at, w)
-    yield Gate(
-        "net_benefit",
-        gain > 0,
-        f"{gain * 1000:+.2f} per 1,000 students when {evidence.capacity:.1%} more can be seen, at {at:.2f}",
-        "above 0",
-    )
-
-
-def _gates_of_groups(evidence: Evidence) -> Iterator[Gate]:
-    found = (evidence.rule_tier > 0) | raised_by(
-        evidence.probability, evidence.rule_tier, evidence.capacity, evidence.weight
-    )
-    for by, of in evidence.groups.items():
-        gap = missed_by(by, of, evidence.truth, found, evidence.weight)
-        table = ", ".join(f"{g.group}: {g.missed:.0%} of {g.cases} missed" for g in gap.groups) or "nobody"
-        needed = f"a gap of at most {WIDEST_GAP:.0%}, its interval within {WIDEST_INTERVAL:.0%}"
-        name = f"missed_by_{by}"
-        if gap.gap is None or gap.interval is None:
-            yield Gate(name, None, f"not enough to say ({table})", needed)
-        elif gap.gap > WIDEST_GAP:
-            yield Gate(name, False, f"{gap.gap:.1%} ({table})", needed)
-        else:
-            is_within = gap.interval[1] <= WIDEST_INTERVAL
-            words = "" if is_within else ", not enough to say"
-            yield Gate(name, is_within or None, f"{gap.gap:.1%}, up to {gap.interval[1]:.1%}{words} ({table})", needed)
-
-
-def raised_by(
-    probability: Numbers, rule_tier: npt.NDArray[np.int64], capacity: float, weight: Numbers | None = None
-) -> npt.NDArray[np.bool_]:
-    """Whom the model would add: the highest among those whom the rules leave at none, as many as can be seen."""
-    below: npt.NDArray[np.bool_] = rule_tier == 0
-    w = np.ones(len(probability)) if weight is None else weight
-    if not below.any():
-        return below
-    share = min(1.0, capacity * float(w.sum()) / float(w[below].sum()))
-    found: npt.NDArray[np.bool_] = below & (probability >= threshold(probability[below], share, w[below]))
     return found

@@ -69,6 +69,7 @@ def dump(model: Model) -> bytes:
             "center": np.asarray(linear.center, dtype=np.float64),
             "scale": np.asarray(linear.scale, dtype=np.float64),
             "weights": np.asarray(linear.weights, dtype=np.float64),
+            "stand_ins": np.asarray(linear.stand_ins, dtype=np.float64),
             "numbers": np.array([linear.intercept, model.slope, model.offset]),
             "trees": None
             if trees is None
@@ -161,6 +162,7 @@ def _model(stored: Any) -> Model:
         raise ModelUnusable("The file is of another format.")
     columns, directions = tuple(stored["columns"]), tuple(stored["directions"])
     center, scale, weights = (np.asarray(stored[name], dtype=np.float64) for name in ("center", "scale", "weights"))
+    stand_ins = np.asarray(stored["stand_ins"], dtype=np.float64)
     intercept, slope, offset = (float(number) for number in np.asarray(stored["numbers"], dtype=np.float64))
     is_whole = (
         all(isinstance(name, str) for name in columns)
@@ -171,11 +173,14 @@ def _model(stored: Any) -> Model:
         and slope > 0
         and (scale > 0).all()
         and (weights * np.array(directions) >= 0).all()
+        and stand_ins.shape == (len(columns), len(columns))
+        and np.isfinite(stand_ins).all()
+        and (stand_ins * np.array(directions) >= 0).all()
     )
     if not is_whole:
         raise ModelUnusable("The file's numbers are not those of a model.")
     trees = None if stored["trees"] is None else _trees(stored["trees"], directions)
-    return Model(columns, directions, Linear(center, scale, weights, intercept), trees, slope, offset)
+    return Model(columns, directions, Linear(center, scale, weights, stand_ins, intercept), trees, slope, offset)
 
 
 def _trees(stored: Mapping[str, Any], directions: tuple[int, ...]) -> Trees:

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from alerts import labels, models_at_work, routine_chats, timetable
 from screening import db
 from screening.models import RiskModel, Round
-from screening.risk_model import fitting, judging, registry
+from screening.risk_model import fitting, gates, registry
 from screening.settings import Settings
 from tests import sending
 from tests.api.test_command import Shell, run
@@ -79,7 +79,7 @@ def test_it_learns_what_talks_found_and_the_next_round_is_its_shadow(cast: Cast,
         known_of_it = models_at_work.evidence(session, stored, now=_now(cast))
         # what it learned from is no evidence, and of the new round nobody has been talked with
         assert len(known_of_it.truth) == 0
-        assert judging.gates(known_of_it)[0].is_met is False
+        assert gates.judged(known_of_it)[0].is_met is False
 
 
 def test_the_commands_say_what_they_did(cast: Cast, talked_with: Round, run: Shell) -> None:

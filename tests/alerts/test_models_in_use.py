@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from alerts import labels, models_at_work, raising, routine_chats, timetable, triage
+from alerts import labels, model_checks, models_at_work, raising, routine_chats, timetable, triage
 from screening import consent, db, replay, rounds
 from screening.access import Actor
 from screening.errors import Conflict, Refused
@@ -80,7 +80,7 @@ def by_hand(rules: rounds.RoundRules, *, weight: float = 1.0) -> Model:
     """A model that listens to PHQ-9's first item alone: 0 is no need at all, 2 and 3 are."""
     known = features.columns(rules)
     weights = np.array([weight if feature.name == "phq9.self.phq9_1" else 0.0 for feature in known])
-    linear = Linear(np.zeros(len(known)), np.ones(len(known)), weights, 0.0)
+    linear = Linear(np.zeros(len(known)), np.ones(len(known)), weights, np.zeros((len(known),) * 2), 0.0)
     return Model(tuple(f.name for f in known), tuple(f.direction for f in known), linear, None, slope=4.0, offset=-6.0)
 
 
@@ -280,8 +280,8 @@ def test_a_month_is_looked_at_once(town: Town) -> None:
     town.run()
     with town.cast.database.unit(town.cast.scope) as session:
         now = db.now(session)
-        assert models_at_work.check_due(session, now=now) == []
-        assert models_at_work.check_due(session, now=now) == []
+        assert model_checks.check_due(session, now=now) == []
+        assert model_checks.check_due(session, now=now) == []
     assert len(town.rows("select * from risk_model_checks")) == 1
 
 

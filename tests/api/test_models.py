@@ -50,6 +50,17 @@ def test_closed_gates_are_told_with_their_numbers(cast: Cast, client: TestClient
     assert admin.post(f"/v1/models/{name}/retirement").json()["state"] == "retired"
 
 
+def test_the_evaluation_says_what_is_not_known(cast: Cast, client: TestClient, name: str) -> None:
+    lead = caller(client, cast.database, cast.lead)
+    found = lead.get(f"/v1/models/{name}/evaluation", params={"rural_school": "A"}).json()
+    assert (found["labels"], found["rules"]["sensitivity"]) == (0, None)
+    assert found["rules"]["interval"] == found["rules_and_model"]["interval"] == [0, 1]
+    assert {gap["by"] for gap in found["fairness"]} == {"sex", "stage", "setting"}
+    assert all(gap["gap"] is None for gap in found["fairness"])
+    assert {gate["name"]: gate["is_met"] for gate in found["gates"]}["shadow_round"] is False
+    assert lead.get(f"/v1/models/{name}/evaluation", params={"rural_school": "Z"}).status_code == 404
+
+
 def test_a_routine_chat_is_answered_once_by_its_school(cast: Cast, client: TestClient) -> None:
     with cast.database.unit(cast.scope) as session:
         student = cast.students.own_grant_15

@@ -1,7 +1,6 @@
-"""The figures by which a model is judged, each against a plain count, and the gates that it has to pass."""
+"""The figures by which a model is judged, each against a plain count."""
 
 import csv
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from screening.risk_model import judging
-from screening.risk_model.judging import Evidence
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 
@@ -74,84 +72,27 @@ def test_the_gap_between_groups_is_told_only_with_enough_cases() -> None:
     assert even.gap == pytest.approx(1 / 30, abs=0.02)
 
 
-# -- the gates --------------------------------------------------------------------------------------------------------
+def test_a_group_without_a_case_leaves_the_gap_unsaid() -> None:
+    truth, found = np.ones(60), np.ones(60, dtype=bool)
+    sex = np.array(["f", "m"] * 30)
+    assert judging.missed_by("sex", sex, truth, found).gap == 0
+    assert judging.missed_by("sex", sex, truth, found, kinds=["f", "m", "x"]).gap is None
+    alone = judging.missed_by("sex", sex[::2], truth[::2], found[::2])
+    assert alone.is_of_one
+    assert not judging.missed_by("sex", sex[::2], truth[::2], found[::2], kinds=["f", "m"]).is_of_one
 
 
-def evidence(*, unfair: bool = False, rows: int = 4000) -> Evidence:
-    """Labels by lot and by flag of a model that is good, and better than its baseline; to girls only, if `unfair`."""
-    chance = np.random.default_rng(5)
-    felt = chance.normal(size=rows)
-    sex = chance.choice(["f", "m"], rows)
-    seen = felt + chance.normal(scale=0.1, size=rows)
-    if unfair:
-        seen = np.where(sex == "m", chance.normal(size=rows) - 2, seen)
-    rule_tier = np.where(felt + chance.normal(scale=0.6, size=rows) > 2.2, 1, 0)
-    truth = (chance.random(rows) < 1 / (1 + np.exp(-(6 * seen - 7)))).astype(float)
-    if unfair:
-        truth = (chance.random(rows) < 1 / (1 + np.exp(-(6 * felt - 7)))).astype(float)
-    return Evidence(
-        truth=truth,
-        probability=1 / (1 + np.exp(-(6 * seen - 7))),
-        baseline=1 / (1 + np.exp(-(felt + chance.normal(size=rows)))),
-        weight=np.ones(rows),
-        is_below=rule_tier == 0,
-        rule_tier=rule_tier,
-        schools=chance.integers(0, 10, rows),
-        groups={"sex": sex},
-        capacity=0.17,
-        whole_rounds_in_shadow=1,
-    )
+def test_a_flag_that_had_every_case_of_the_lot_is_not_sure_of_the_rest() -> None:
+    truth, by_lot = np.array([1.0] * 30 + [0.0] * 70), np.array([False] * 20 + [True] * 80)
+    found, (low, high) = judging.corrected_sensitivity(truth, truth == 1, np.ones(100), is_asked_by_lot=by_lot)
+    assert (found, high) == (1.0, 1.0)
+    assert 0.8 < low < 0.95
 
 
-def test_a_good_model_passes_every_gate() -> None:
-    found = judging.gates(evidence())
-    assert judging.is_open(found), found
-
-
-def test_labels_of_flagged_students_only_are_refused_with_the_reason() -> None:
-    known = evidence()
-    only = known.rule_tier > 0
-    flagged = replace(
-        known,
-        **{
-            name: getattr(known, name)[only]
-            for name in ("truth", "probability", "baseline", "weight", "is_below", "rule_tier", "schools")
-        },
-        groups={"sex": known.groups["sex"][only]},
-    )
-    found = {gate.name: gate for gate in judging.gates(flagged)}
-    assert not judging.is_open(list(found.values()))
-    assert found["labels_below_threshold"].is_met is False
-    assert "flagged students only" in found["labels_below_threshold"].seen
-
-
-def test_a_model_that_misses_boys_is_refused_with_the_table() -> None:
-    gate = next(gate for gate in judging.gates(evidence(unfair=True)) if gate.name == "missed_by_sex")
-    assert gate.is_met is False
-    assert "f:" in gate.seen
-    assert "m:" in gate.seen
-
-
-def test_without_a_whole_round_in_shadow_nothing_goes_live() -> None:
-    assert not judging.is_open(judging.gates(replace(evidence(), whole_rounds_in_shadow=0)))
-
-
-def test_a_model_no_better_than_its_baseline_is_refused() -> None:
-    known = evidence()
-    found = {g.name: g for g in judging.gates(replace(known, probability=known.baseline, baseline=known.probability))}
-    assert found["beats_baseline"].is_met is False
-
-
-def test_too_few_cases_in_a_group_keep_the_shadow() -> None:
-    known = evidence()
-    rare = np.where(np.arange(4000) < 12, "rare", "others")
-    gate = judging.gates(replace(known, groups={"group": rare}))[-1]
-    assert gate.is_met is None
-    assert "not enough to say" in gate.seen
-
-
-def test_no_more_are_raised_than_can_be_seen() -> None:
-    known = evidence()
-    raised = judging.raised_by(known.probability, known.rule_tier, 0.01)
-    assert 0 < raised.sum() <= 40
-    assert not (raised & (known.rule_tier > 0)).any()
+def test_tenths_and_the_shift_of_a_score() -> None:
+    chance = np.random.default_rng(1)
+    before = chance.beta(1, 6, 4000)
+    tenths = judging.deciles(before, np.ones(4000))
+    assert tenths == pytest.approx(np.quantile(before, np.arange(1, 10) / 10), abs=0.002)
+    assert judging.shift(chance.beta(1, 6, 3000), tenths) < 0.02
+    assert judging.shift(chance.beta(2, 4, 3000), tenths) > 0.2
