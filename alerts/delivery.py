@@ -44,6 +44,7 @@ _RESOURCES = {
     "fault": "/health/loop",
     "access_request": "/v1/access-requests/{id}",
     "rights_request": "/v1/rights-requests/{id}",
+    "export": "/v1/exports",
     "reading": "/v1/audit?action=result.read&actor={id}",
 }
 
@@ -257,7 +258,7 @@ class _Sender:
         message = Message(row.id, row.urgency, link_to, row.school, row.due_at)
         if row.is_probe:
             return _try(Probe(channel_of(self.settings), self.settings.probe_address), "", message)
-        hook = webhooks.of(session, row.recipient_id, self.settings)
+        hook = webhooks.of(session, row.recipient_id, self.settings, now=self.now)
         if hook is not None:
             name, failure = _try(hook, "", message)
             if failure is None:

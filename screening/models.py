@@ -558,6 +558,34 @@ class RightsRequest(Row):
     """What is erased: answers or the person."""
 
 
+class Export(Row):
+    """Rows by name that left in one piece: for which purpose, how many, and who said so where they were many.
+
+    Its id is the mark that stands in each row of what was handed out.
+    """
+
+    __tablename__ = "exports"
+    __table_args__ = (
+        tenant("schools", "school_id"),
+        CheckConstraint("what in ('student_codes', 'guardian_codes')", name="what"),
+        CheckConstraint("purpose in ('screening', 'consent')", name="purpose"),
+        CheckConstraint("state in ('waiting', 'granted', 'refused', 'done')", name="state"),
+        CheckConstraint("decided_by is null or decided_by <> person_id", name="two"),
+        CheckConstraint("state <> 'done' or row_count <= 50 or decided_by is not null", name="many"),
+        Index(None, "district_id", "asked_at"),
+    )
+    school_id: Mapped[uuid.UUID]
+    person_id: Mapped[uuid.UUID]
+    what: Mapped[str]
+    purpose: Mapped[str]
+    state: Mapped[str]
+    row_count: Mapped[int]
+    asked_at: Mapped[dt.datetime]
+    decided_by: Mapped[uuid.UUID | None]
+    decided_at: Mapped[dt.datetime | None]
+    until_at: Mapped[dt.datetime | None]
+
+
 class DistrictExit(Row):
     """That a district leaves: asked by one, confirmed by another; then all of it is handed over, and then erased."""
 
@@ -1177,6 +1205,12 @@ class AuditEntry(Tenant):
             postgresql_where="action in ('alert.read', 'case.read', 'result.read', 'student.named')",
         ),
         Index("ix_audit_entries_opened", "district_id", "actor_id", "at", postgresql_where="action = 'result.read'"),
+        Index(
+            "ix_audit_entries_named",
+            "district_id",
+            "at",
+            postgresql_where="action in ('alert.read', 'case.read', 'result.read', 'student.named')",
+        ),
     )
     id: Mapped[int] = mapped_column(BigInteger, sa.Identity(always=True), primary_key=True)
     at: Mapped[dt.datetime] = mapped_column(server_default=func.now())

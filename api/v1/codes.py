@@ -5,17 +5,19 @@ import datetime as dt
 import io
 import uuid
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import Query, Request, Response
 from pydantic import Field
 
-from api.deps import ActorDep, Body, Door, Id, SessionDep, View, Word, school_id
+from api.deps import ActorDep, Body, DatabaseDep, Door, Id, NowDep, SessionDep, View, Word, school_id
+from api.v1.exports import marked
 from api.v1.sessions import qr
 from api.v1.uploads import CSV, harmless
 from screening import codes
 from screening.codes import Sheet, Slip
 from screening.errors import Refused
+from screening.models import Export
 
 door = Door(prefix="/v1/codes", tag="codes")
 
@@ -54,8 +56,14 @@ class SlipView(View):
 
 
 class SheetView(View):
-    """`without`: students for whom no second fact is known; complete the roster, then ask again."""
+    """`without`: students for whom no second fact is known; complete the roster, then ask again.
 
+    `mark` is what the account knows this sheet by, as `/v1/exports` lists it; more than fifty slips at once need a
+    second person's word there.
+    """
+
+    purpose: Literal["screening", "consent"]
+    mark: uuid.UUID
     expires_at: dt.datetime
     slips: list[SlipView]
     without: list[uuid.UUID]
@@ -63,22 +71,38 @@ class SheetView(View):
 
 @door.post("", roles=HANDING_OUT, status=201, repeats="again", responses=_SHEET, response_model=SheetView)
 def for_students(
-    body: StudentsBody, request: Request, response: Response, session: SessionDep, by: ActorDep, drawn: Drawn = False
+    body: StudentsBody,
+    request: Request,
+    response: Response,
+    session: SessionDep,
+    database: DatabaseDep,
+    by: ActorDep,
+    now: NowDep,
+    drawn: Drawn = False,
 ) -> Any:
     """Codes for those who have not answered yet. Codes that were made for them before end."""
     at = _school(session, body.school)
     sheet = codes.for_students(session, body.round_id, at, grade=body.grade, class_name=body.class_name, by=by)
-    return _shown(sheet, request, drawn)
+    made = marked(session, database, "student_codes", at, len(sheet.slips), by=by, now=now)
+    return _shown(sheet, made, request, drawn)
 
 
 @door.post("/guardians", roles=HANDING_OUT, status=201, repeats="again", responses=_SHEET, response_model=SheetView)
 def for_guardians(
-    body: GuardiansBody, request: Request, response: Response, session: SessionDep, by: ActorDep, drawn: Drawn = False
+    body: GuardiansBody,
+    request: Request,
+    response: Response,
+    session: SessionDep,
+    database: DatabaseDep,
+    by: ActorDep,
+    now: NowDep,
+    drawn: Drawn = False,
 ) -> Any:
     """Codes by which guardians decide on their own child's consent. Codes that were made before end."""
     at = _school(session, body.school)
     sheet = codes.for_guardians(session, at, grade=body.grade, class_name=body.class_name, by=by)
-    return _shown(sheet, request, drawn)
+    made = marked(session, database, "guardian_codes", at, len(sheet.slips), by=by, now=now)
+    return _shown(sheet, made, request, drawn)
 
 
 def _school(session: SessionDep, code: str | None) -> uuid.UUID:
@@ -88,13 +112,14 @@ def _school(session: SessionDep, code: str | None) -> uuid.UUID:
     return found
 
 
-def _shown(sheet: Sheet, request: Request, is_drawn: bool) -> SheetView | Response:
+def _shown(sheet: Sheet, made: Export, request: Request, is_drawn: bool) -> SheetView | Response:
     base = request.app.state.settings.base_url
     if "text/csv" in request.headers.get("accept", ""):
-        headers = {"Content-Disposition": 'attachment; filename="codes.csv"'}
-        return Response(as_csv(sheet.slips, base), 201, media_type=CSV, headers=headers)
+        headers = {"Content-Disposition": f'attachment; filename="codes-{made.id}.csv"'}
+        return Response(as_csv(sheet.slips, base, made), 201, media_type=CSV, headers=headers)
     slips = [_slip(slip, base, is_drawn) for slip in sheet.slips]
-    return SheetView(expires_at=sheet.until, slips=slips, without=list(sheet.without))
+    told = {"purpose": made.purpose, "mark": made.id, "expires_at": sheet.until, "without": list(sheet.without)}
+    return SheetView.model_validate(told | {"slips": slips})
 
 
 def _slip(slip: Slip, base: str, is_drawn: bool) -> SlipView:
@@ -117,12 +142,15 @@ def _link(slip: Slip, base: str) -> str:
     return f"{base}/enter#{slip.code}"
 
 
-def as_csv(slips: Sequence[Slip], base: str) -> str:
-    """A sheet as a table that no spreadsheet takes for a formula."""
+def as_csv(slips: Sequence[Slip], base: str, made: Export) -> str:
+    """A sheet as a table that no spreadsheet takes for a formula; each row says what it was made for, and its mark."""
     out = io.StringIO()
     table = csv.writer(out)
-    table.writerow(["class", "name", "number", "link", "short_code", "fact"])
+    table.writerow(["class", "name", "number", "link", "short_code", "fact", "purpose", "mark"])
     for slip in slips:
-        cells = (slip.class_name, slip.name, slip.number, _link(slip, base), slip.short_code, slip.fact)
+        cells = (
+            *(slip.class_name, slip.name, slip.number, _link(slip, base), slip.short_code, slip.fact),
+            *(made.purpose, str(made.id)),
+        )
         table.writerow([harmless(cell) for cell in cells])
     return "\ufeff" + out.getvalue()

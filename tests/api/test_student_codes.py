@@ -14,7 +14,7 @@ from sqlalchemy import text
 from screening import audit, codes, identity, second_factor, staff
 from screening.access import Scope
 from screening.db import Database
-from screening.models import Student
+from screening.models import Export, Student
 from tests.cast import Cast
 from tests.doors import NOBODY, Caller, app_on, caller, round_body, somebody
 from tests.factories import make_student
@@ -110,7 +110,8 @@ def test_a_name_that_would_run_as_a_formula_is_text_in_the_table(room: Room) -> 
     slip = codes.Slip(student.id, "=1+1", "A600", 8, "1", "x", None, None)
     from api.v1.codes import as_csv
 
-    assert ",'=1+1," in as_csv([slip], "http://x")
+    made = Export(id=NOBODY, purpose="screening")
+    assert f",'=1+1,A600,http://x/enter#x,,,screening,{NOBODY}" in as_csv([slip], "http://x", made)
 
 
 def test_codes_come_as_qr_too(room: Room) -> None:
