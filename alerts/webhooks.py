@@ -4,6 +4,7 @@ The host's name is asked for once for each message, its addresses are checked, a
 that was checked: an answer that changes in between leads nowhere.
 """
 
+import base64
 import datetime as dt
 import hashlib
 import hmac
@@ -15,7 +16,7 @@ import socket
 import ssl
 import uuid
 from dataclasses import dataclass
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, urlencode, urlsplit
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -28,6 +29,8 @@ from screening.models import Staff
 from screening.settings import Settings
 
 BODIES = ("generic", "wecom", "dingtalk", "feishu")
+SIGNED_BY_CHAT = ("dingtalk", "feishu")
+"""Chats whose robots can be told to take signed messages only, under a secret that they give out."""
 _LONGEST_ANSWER = 65_536
 _TRY_LATER = (408, 425, 429)
 _LONGEST_ADDRESS = 2_000
@@ -42,13 +45,17 @@ def add(
     settings: Settings,
     by: access.Actor,
     now: dt.datetime,
+    chat_secret: str | None = None,
 ) -> tuple[Webhook, str]:
     """Lets one of the staff hear at this address from now on, in place of an earlier one; with the signing secret.
 
-    The secret is told this once. Raises Refused for an address that may not be reached, NotFound for nobody.
+    The secret is told this once. `chat_secret` is the one that a chat's robot was given there, where it takes signed
+    messages only. Raises Refused for an address that may not be reached, NotFound for nobody.
     """
     if body not in BODIES:
         raise Refused(f"The body is one of these: {', '.join(BODIES)}.", code="unknown_body")
+    if chat_secret is not None and body not in SIGNED_BY_CHAT:
+        raise Refused(f"Only these sign by a secret of theirs: {', '.join(SIGNED_BY_CHAT)}.", code="no_chat_secret")
     parts = _allowed(address, settings)
     district_id = access.scope_of(session).district_id
     if session.get(Staff, (district_id, staff_id)) is None:
@@ -65,7 +72,7 @@ def add(
         added_by=by.person,
         added_at=now,
     )
-    plain = json.dumps({"address": address, "secret": secret})
+    plain = json.dumps({"address": address, "secret": secret, "chat_secret": chat_secret})
     made.sealed = sealing.keys(session).seal_text(plain, f"webhook/{made.id}")
     session.add(made)
     session.flush()
@@ -91,13 +98,13 @@ def standing(session: Session, staff_id: uuid.UUID) -> Webhook | None:
     ).one_or_none()
 
 
-def of(session: Session, staff_id: uuid.UUID, settings: Settings) -> "Hook | None":
+def of(session: Session, staff_id: uuid.UUID, settings: Settings, *, now: dt.datetime) -> "Hook | None":
     """The way to this person by webhook; None where there is none."""
     found = standing(session, staff_id)
     if found is None:
         return None
     told = json.loads(sealing.keys(session).open_text(found.sealed, f"webhook/{found.id}"))
-    return Hook(settings, told["address"], told["secret"], found.body)
+    return Hook(settings, told["address"], told["secret"], found.body, now, told.get("chat_secret"))
 
 
 @dataclass(frozen=True)
@@ -108,6 +115,8 @@ class Hook:
     target: str
     secret: str
     body: str
+    now: dt.datetime
+    chat_secret: str | None = None
     name: str = "webhook"
 
     def __call__(self, address: str, message: Message) -> None:
@@ -115,7 +124,7 @@ class Hook:
             parts = _allowed(self.target, self.settings)
         except Refused:
             raise Undeliverable("webhook_not_allowed", is_refused=True) from None
-        content = payload(self.body, message, self.settings)
+        content = payload(self.body, message, self.settings, **self._signed_in_body())
         headers = {
             "Content-Type": "application/json; charset=utf-8",
             "User-Agent": "screening",
@@ -123,13 +132,33 @@ class Hook:
             "X-Screening-Signature": signature(self.secret, content),
         }
         try:
-            status, answer = _post(parts, content, headers, self.settings)
+            status, answer = _post(self._signed_in_address(parts), content, headers, self.settings)
         except (OSError, http.client.HTTPException) as failure:
             raise Undeliverable(f"webhook_{type(failure).__name__}") from None
         _check(status, answer, self.body)
 
+    def _signed_in_body(self) -> dict[str, object]:
+        if self.body != "feishu" or self.chat_secret is None:
+            return {}
+        timestamp = str(int(self.now.timestamp()))
+        return {"timestamp": timestamp, "sign": chat_signature("feishu", self.chat_secret, timestamp)}
 
-def payload(body: str, message: Message, settings: Settings) -> bytes:
+    def _signed_in_address(self, parts: SplitResult) -> SplitResult:
+        if self.body != "dingtalk" or self.chat_secret is None:
+            return parts
+        timestamp = str(int(self.now.timestamp() * 1000))
+        signed = {"timestamp": timestamp, "sign": chat_signature("dingtalk", self.chat_secret, timestamp)}
+        return parts._replace(query="&".join(filter(None, [parts.query, urlencode(signed)])))
+
+
+def chat_signature(body: str, secret: str, timestamp: str) -> str:
+    """What a chat compares: DingTalk signs time and secret under the secret, Feishu nothing under both of them."""
+    told = f"{timestamp}\n{secret}".encode()
+    key, content = (secret.encode(), told) if body == "dingtalk" else (told, b"")
+    return base64.b64encode(hmac.digest(key, content, "sha256")).decode()
+
+
+def payload(body: str, message: Message, settings: Settings, **more: object) -> bytes:
     """The bytes that are sent: an urgency, a link, a school and a time, as this receiver wants them."""
     subject, words = written(message, settings)
     if body == "generic":
@@ -144,7 +173,7 @@ def payload(body: str, message: Message, settings: Settings) -> bytes:
         told = {"msg_type": "text", "content": {"text": f"{subject}\n{words}"}}
     else:
         told = {"msgtype": "text", "text": {"content": f"{subject}\n{words}"}}
-    return json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()
+    return json.dumps(told | more, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def signature(secret: str, content: bytes) -> str:

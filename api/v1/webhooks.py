@@ -7,7 +7,7 @@ from fastapi import Request
 from pydantic import Field
 
 from alerts import webhooks
-from api.deps import CARING, ActorDep, Body, Door, NowDep, SessionDep, View
+from api.deps import CARING, ActorDep, Body, Door, NowDep, SessionDep, View, Word
 from screening.errors import NotFound
 
 door = Door(prefix="/v1/webhooks", tag="webhooks")
@@ -17,10 +17,14 @@ Address = Annotated[str, Field(min_length=8, max_length=2_000)]
 
 
 class WebhookBody(Body):
-    """`address` must be on one of the operator's hosts. `body` is what the receiver understands."""
+    """`address` must be on one of the operator's hosts. `body` is what the receiver understands.
+
+    `chat_secret` is what DingTalk or Feishu showed for a robot that takes signed messages only.
+    """
 
     address: Address
     body: Literal["generic", "wecom", "dingtalk", "feishu"] = "generic"
+    chat_secret: Word | None = None
 
 
 class WebhookView(View):
@@ -41,7 +45,16 @@ class AddedView(WebhookView):
 def add(body: WebhookBody, request: Request, session: SessionDep, by: ActorDep, now: NowDep) -> AddedView:
     """From now on messages to oneself go there, and by mail where that fails."""
     settings = request.app.state.settings
-    made, secret = webhooks.add(session, by.person, body.address, body.body, settings=settings, by=by, now=now)
+    made, secret = webhooks.add(
+        session,
+        by.person,
+        body.address,
+        body.body,
+        settings=settings,
+        by=by,
+        now=now,
+        chat_secret=body.chat_secret,
+    )
     return AddedView(secret=secret, host=made.host, body=made.body, added_at=made.added_at)
 
 

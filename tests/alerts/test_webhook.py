@@ -1,5 +1,6 @@
 """A message by webhook: signed, to allowed hosts only, never followed, and by mail where it fails."""
 
+import base64
 import datetime as dt
 import hashlib
 import hmac
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from cryptography import x509
@@ -138,7 +140,7 @@ def test_what_arrives_is_signed_and_says_nothing_of_anybody(cast: Cast, settings
 def test_each_chat_gets_the_body_it_understands_and_says_in_it_whether_it_took_it(
     settings: Settings, receiver: Receiver, body: str, taken: dict[str, Any], refused: dict[str, Any]
 ) -> None:
-    hook = webhooks.Hook(settings, receiver.address, "secret", body)
+    hook = webhooks.Hook(settings, receiver.address, "secret", body, MONDAY)
     message = Message(uuid.uuid4(), "immediate", "http://x/y", "School A", MONDAY)
     receiver.answers.append((200, json.dumps(taken).encode(), {}))
     hook("", message)
@@ -152,6 +154,38 @@ def test_each_chat_gets_the_body_it_understands_and_says_in_it_whether_it_took_i
         receiver.answers.append((200, answer, {}))
         with pytest.raises(Undeliverable, match=f"webhook_{body}_"):
             hook("", message)
+
+
+def test_a_robot_that_takes_signed_messages_only_can_check_them(
+    cast: Cast, settings: Settings, receiver: Receiver
+) -> None:
+    told: dict[str, tuple[str, dict[str, Any]]] = {}
+    for body in webhooks.SIGNED_BY_CHAT:
+        with cast.database.unit(cast.scope) as session:
+            about: dict[str, Any] = {"settings": settings, "by": cast.chen, "now": MONDAY, "chat_secret": "SECwith+/="}
+            webhooks.add(session, cast.chen.person, receiver.address, body, **about)
+            hook = webhooks.of(session, cast.chen.person, settings, now=MONDAY)
+        assert hook is not None
+        receiver.answers.append((200, b'{"errcode": 0, "code": 0}', {}))
+        hook("", Message(uuid.uuid4(), "immediate", "http://x/y", "School A", MONDAY))
+        path, _, sent_bytes = receiver.seen[-1]
+        told[body] = (path, json.loads(sent_bytes))
+    sent = parse_qs(urlsplit(told["dingtalk"][0]).query)
+    assert (sent["key"], sent["timestamp"]) == (["k"], [f"{MONDAY.timestamp() * 1000:.0f}"])
+    expected = hmac.new(b"SECwith+/=", f"{sent['timestamp'][0]}\nSECwith+/=".encode(), hashlib.sha256)
+    assert base64.b64decode(sent["sign"][0]) == expected.digest()
+    content = told["feishu"][1]
+    assert content["timestamp"] == f"{MONDAY.timestamp():.0f}"
+    expected = hmac.new(f"{content['timestamp']}\nSECwith+/=".encode(), b"", hashlib.sha256)
+    assert base64.b64decode(content["sign"]) == expected.digest()
+    assert (set(told["dingtalk"][1]), told["feishu"][0]) == ({"msgtype", "text"}, "/hook?key=k")
+
+
+@pytest.mark.parametrize("body", ["generic", "wecom"])
+def test_a_receiver_that_signs_by_no_secret_of_its_own_is_given_none(cast: Cast, settings: Settings, body: str) -> None:
+    with cast.database.unit(cast.scope) as session, pytest.raises(Refused, match="sign by a secret"):
+        about: dict[str, Any] = {"settings": settings, "by": cast.chen, "now": MONDAY, "chat_secret": "x"}
+        webhooks.add(session, cast.chen.person, "https://hooks.example/x", body, **about)
 
 
 def test_what_fails_goes_by_mail_at_once(cast: Cast, settings: Settings, receiver: Receiver) -> None:
@@ -181,7 +215,7 @@ def test_a_retry_has_the_same_id_and_the_same_body(cast: Cast, settings: Setting
 def test_a_redirect_is_not_followed(settings: Settings, receiver: Receiver) -> None:
     with serving() as elsewhere:
         receiver.answers.append((307, b"", {"Location": elsewhere.address}))
-        hook = webhooks.Hook(settings, receiver.address, "secret", "generic")
+        hook = webhooks.Hook(settings, receiver.address, "secret", "generic", MONDAY)
         with pytest.raises(Undeliverable, match="webhook_307") as refused:
             hook("", Message(uuid.uuid4(), "soon", "x", "y", MONDAY))
         assert refused.value.is_refused
@@ -227,7 +261,7 @@ def test_a_name_that_leads_into_this_network_leads_nowhere(settings: Settings, m
         return [(0, 0, 0, "", ("93.184.216.34", port)), (0, 0, 0, "", (inside[len(asked) - 1], port))]
 
     monkeypatch.setattr(socket, "getaddrinfo", lookup)
-    hook = webhooks.Hook(settings, "https://hooks.example/x", "secret", "generic")
+    hook = webhooks.Hook(settings, "https://hooks.example/x", "secret", "generic", MONDAY)
     for _ in inside:
         with pytest.raises(Undeliverable, match="webhook_private_address"):
             hook("", Message(uuid.uuid4(), "soon", "x", "y", MONDAY))
@@ -252,7 +286,7 @@ def test_the_address_that_was_checked_is_the_one_that_is_reached(
     monkeypatch.setattr(socket, "getaddrinfo", lookup)
     monkeypatch.setattr(socket, "create_connection", connect)
     with pytest.raises(Undeliverable, match="webhook_ConnectionRefusedError"):
-        webhooks.Hook(settings, "https://hooks.example/x", "s", "generic")(
+        webhooks.Hook(settings, "https://hooks.example/x", "s", "generic", MONDAY)(
             "", Message(uuid.uuid4(), "soon", "x", "y", MONDAY)
         )
     assert (asked, reached) == (["hooks.example"], [("93.184.216.34", 443)])
@@ -277,7 +311,7 @@ def test_the_receivers_certificate_is_checked(
     context.load_cert_chain(certificate, key)
     message = Message(uuid.uuid4(), "soon", "x", "y", MONDAY)
     with serving(context) as receiver:
-        hook = webhooks.Hook(settings, f"https://127.0.0.1:{receiver.port}/", "secret", "generic")
+        hook = webhooks.Hook(settings, f"https://127.0.0.1:{receiver.port}/", "secret", "generic", MONDAY)
         with pytest.raises(Undeliverable, match="webhook_SSLCertVerificationError"):
             hook("", message)
         assert receiver.seen == []
