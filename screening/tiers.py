@@ -214,7 +214,10 @@ class _Compiler:
     ) -> None:
         self.blocks = blocks
         self.constructs = {instrument.code: instrument.construct for instrument in battery}
-        self.rules = safety_rules(policy) if only_safety else policy.rules
+        codes = {block.instrument.code for block in blocks}
+        speaking = safety_rules(policy) if only_safety else policy.rules
+        # A rule about forms that are not here is unknown, which is not met: it need not be asked.
+        self.rules = [rule for rule in speaking if codes.intersection(rule.instruments)]
         self.combinations = () if only_safety else policy.combinations
         self.signals: dict[_Block, dict[str, pl.Expr]] = {block: {} for block in blocks}
         self.parts: dict[str, pl.Expr] = {}
@@ -279,7 +282,7 @@ class _Compiler:
             case Not(part):
                 return ~self.combination(part)
             case RuleMet(rule):
-                return _rule_column(rule)
+                return _rule_column(rule) if any(rule == known.id for known in self.rules) else pl.lit(False)
             case Impairment():
                 return self.impairment()
             case TierIs("tier", ">=", tier) if tier:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 OPEN = {
     "phqa": ["licence.en"],
     "asq": ["scales.result", "derived.positive"],
-    "mht": ["scales.total", "cut_offs.total_ge65"],
+    "mht": ["scales.total", "cut_offs.total_ge56", "cut_offs.total_ge65"],
     "sdq": ["band_schemes.uk3", "band_schemes.uk4", "band_schemes.uk4"],
 }
 WITH_ENGLISH = {"phq9", "phq4", "gad7", "k6", "psc17", "rses", "cesd", "asq"}

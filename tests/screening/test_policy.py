@@ -131,7 +131,7 @@ def test_a_policy_is_known_by_its_bytes() -> None:
     assert again == default
     assert again.digest == default.digest
     assert policy.parse_stored(default.body) is policy.parse_stored(default.body)
-    assert changed('version = "1.1.0"', 'version = "1.0.1"') != default
+    assert changed('version = "1.2.0"', 'version = "1.0.1"') != default
 
 
 def test_a_policy_that_is_not_there_is_named_with_those_that_are() -> None:

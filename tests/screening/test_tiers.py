@@ -295,11 +295,104 @@ def test_a_policy_may_have_more_rules_than_a_number_has_bits() -> None:
     assert decide({("gad7", "self"): gad7(10)}, rules)["reasons"] == ["gad7_raised", *(f"more_{n}" for n in range(130))]
 
 
+# -- every other instrument that has rules -------------------------------------------------------------
+
+
+def answered(code: str, form: str = "self", total: int = 0, **given: int | None) -> Answers:
+    """Answers that score this total with the first of its questions as high as they go, and these given on top."""
+    instrument = catalogue.get(code)
+    counted = {item for scale in instrument.scales if scale.id != "prosocial" for item in scale.items}
+    by_item: dict[str, int | None] = {}
+    for item in scoring.item_columns(instrument, form):
+        codes = {score: code for code, score in instrument.item(item).codes.items()}
+        base = min(codes)
+        reached = max(score for score in codes if score - base <= (total if item in counted else 0))
+        total -= reached - base
+        by_item[item] = codes[reached]
+    assert total == 0
+    return list((by_item | {f"{code}_{item[1:]}": answer for item, answer in given.items()}).values())
+
+
+def mssmhs(overall: int, **given: int | None) -> Answers:
+    return list((dict.fromkeys([f"q{n}" for n in range(1, 61)], overall) | given).values())
+
+
+@pytest.mark.parametrize(
+    ("code", "answers", "tier", "reasons"),
+    [
+        ("phqa", answered("phqa", total=9, q12=0, q13=0), NONE, []),
+        ("phqa", answered("phqa", total=10, q12=0, q13=0), YELLOW, ["phqa_raised"]),
+        ("phqa", answered("phqa", total=15, q12=0, q13=0), ORANGE, ["phqa_high", "phqa_raised"]),
+        ("phqa", answered("phqa", q9=1, q12=0, q13=0), ORANGE, ["phqa_self_harm"]),
+        ("phqa", answered("phqa", q9=3, q12=0, q13=0), RED, ["phqa_self_harm_daily", "phqa_self_harm"]),
+        ("phqa", answered("phqa", q9=0, q12=1, q13=0), ORANGE, ["phqa_self_harm"]),
+        ("phqa", answered("phqa", q9=0, q12=0, q13=1), ORANGE, ["phqa_self_harm"]),
+        ("asq", [0, 0, 0, 0, None], NONE, []),
+        ("asq", [0, 0, 0, 1, 0], ORANGE, ["asq_positive"]),
+        ("asq", [0, 1, 0, 0, 1], RED, ["asq_now", "asq_positive"]),
+        ("asq", [0, None, 0, 0, None], YELLOW, ["asq_critical_blank"]),
+        ("mssmhs", mssmhs(1), NONE, []),
+        ("mssmhs", mssmhs(2, q52=1, q57=1), NONE, []),
+        ("mssmhs", mssmhs(3, q52=1, q57=1), YELLOW, ["mssmhs_raised"]),
+        ("mssmhs", mssmhs(4, q52=1, q57=1), ORANGE, ["mssmhs_high", "mssmhs_raised"]),
+        ("mssmhs", mssmhs(1, q57=2), ORANGE, ["mssmhs_self_harm"]),
+        ("mssmhs", mssmhs(1, q52=2), YELLOW, ["mssmhs_harm_to_others"]),
+        ("mssmhs", mssmhs(1, q57=None), YELLOW, ["mssmhs_critical_blank"]),
+        ("k6", answered("k6", total=7), NONE, []),
+        ("k6", answered("k6", total=8), YELLOW, ["k6_raised"]),
+        ("k6", answered("k6", total=13), ORANGE, ["k6_high", "k6_raised"]),
+        ("smfq", answered("smfq", total=11), NONE, []),
+        ("smfq", answered("smfq", total=12), YELLOW, ["smfq_raised"]),
+        ("cesd", answered("cesd", total=15), NONE, []),
+        ("cesd", answered("cesd", total=16), YELLOW, ["cesd_raised"]),
+        ("cesdc", answered("cesdc", total=14), NONE, []),
+        ("cesdc", answered("cesdc", total=15), YELLOW, ["cesdc_raised"]),
+        ("scared", answered("scared", total=22), NONE, []),
+        ("scared", answered("scared", total=23), YELLOW, ["scared_raised"]),
+        ("mht", answered("mht"), NONE, []),
+        ("mht", answered("mht", q85=1), ORANGE, ["mht_self_harm"]),
+        ("mht", answered("mht", q97=1), ORANGE, ["mht_self_harm"]),
+        ("mht", answered("mht", q97=None), YELLOW, ["mht_critical_blank"]),
+    ],
+)
+def test_each_instrument_of_the_table_is_heard_at_its_edges(
+    code: str, answers: Answers, tier: int, reasons: list[str]
+) -> None:
+    found = decide({(code, "self"): answers}, battery={code: catalogue.get(code)})
+    assert (found["tier"], found["reasons"]) == (tier, reasons)
+
+
+@pytest.mark.parametrize(("child", "parent", "tier"), [(12, 12, ORANGE), (12, 11, YELLOW), (11, 13, NONE)])
+def test_a_students_and_a_parents_low_mood_weigh_more_together(child: int, parent: int, tier: int) -> None:
+    forms = {("smfq", "self"): answered("smfq", total=child), ("smfq", "parent"): answered("smfq", "parent", parent)}
+    assert decide(forms, battery={"smfq": catalogue.get("smfq")})["tier"] == tier
+
+
+@pytest.mark.parametrize(("form", "total", "tier"), [("self", 18, YELLOW), ("self", 17, NONE), ("parent", 17, YELLOW)])
+def test_difficulties_are_heard_by_the_norms_of_the_form(form: str, total: int, tier: int) -> None:
+    forms = {("sdq", form): answered("sdq", form, total)}
+    assert decide(forms, battery={"sdq": catalogue.get("sdq")})["tier"] == tier
+
+
+def test_every_critical_answer_of_the_library_is_heard() -> None:
+    for instrument in catalogue.all():
+        assert list(policy.check(default, {instrument.code: instrument})) == []
+
+
 # -- safety, validity, explanation --------------------------------------------------------------------
 
 
 def test_only_safety_hears_self_harm_and_nothing_else() -> None:
-    assert {rule.id for rule in tiers.safety_rules(default)} == {"phq9_self_harm_daily", "phq9_self_harm"}
+    assert {rule.id for rule in tiers.safety_rules(default)} == {
+        "phq9_self_harm_daily",
+        "phq9_self_harm",
+        "phqa_self_harm_daily",
+        "phqa_self_harm",
+        "asq_now",
+        "asq_positive",
+        "mssmhs_self_harm",
+        "mht_self_harm",
+    }
     found = decide({("phq9", "self"): phq9(24, 1)}, prior_tier=RED, only_safety=True)
     assert (found["tier"], found["reasons"]) == (ORANGE, ["phq9_self_harm"])
     assert decide({("phq9", "self"): phq9(24, None)}, only_safety=True)["tier"] == NONE
