@@ -38,7 +38,7 @@ class Step:
 
     @property
     def occasion(self) -> str:
-        if self.subject in ("follow_up", "referral"):
+        if self.subject in ("follow_up", "referral", "check_in"):
             return f"overdue/{self.clock_at.isoformat()}"
         return f"rung/{self.rung}/{self.clock_at.isoformat()}"
 
@@ -56,6 +56,7 @@ def escalate(session: Session, *, now: dt.datetime, limit: int = BATCH) -> int:
         *_transfer_steps(session, now),
         *_follow_up_steps(session),
         *_unconfirmed_steps(session, now),
+        *_check_in_steps(session, now),
     ]
     return _climb(session, steps[:limit], now)
 
@@ -263,6 +264,38 @@ def _follow_up_steps(session: Session) -> Iterator[Step]:
         )
 
 
+_LOOK_ENDS = "((due_on + 1)::timestamp at time zone :zone)"
+_NOT_LOOKED_AT = text(
+    f"select k.* from (select id, school_id, {_LOOK_ENDS} as ends_at from check_ins"  # noqa: S608 - our own
+    "  where district_id = :district and state = 'planned') k"
+    " where k.ends_at <= :now"
+    " and not exists (select from escalations e where e.district_id = :district and e.subject = 'check_in'"
+    "  and e.subject_id = k.id and e.school_id = k.school_id and e.clock_at = k.ends_at and e.rung = :rung)"
+    " order by k.ends_at, k.id"
+)
+
+
+def _check_in_steps(session: Session, now: dt.datetime) -> Iterator[Step]:
+    """Friendly looks at students of special groups whose last day is over."""
+    parameters = {
+        "district": access.scope_of(session).district_id,
+        "zone": str(session.info["timezone"]),
+        "now": now,
+        "rung": OVERDUE_RUNG,
+    }
+    for look in session.execute(_NOT_LOOKED_AT, parameters):
+        yield Step(
+            subject="check_in",
+            subject_id=look.id,
+            school_id=look.school_id,
+            clock_at=look.ends_at,
+            rung=OVERDUE_RUNG,
+            role="lead",
+            due_at=look.ends_at,
+            urgency="overdue",
+        )
+
+
 # -- climbing -----------------------------------------------------------------------------------------
 
 # Only what is claimed is climbed: another worker, or somebody who answers at this moment, has the others.
@@ -288,6 +321,11 @@ _CLAIM = {
         " where district_id = :district and id = any(:ids) and state = 'overdue'"
         " order by id for no key update skip locked"
     ),
+    "check_in": text(
+        f"select id, {_LOOK_ENDS} as clock_at, true as is_new from check_ins"  # noqa: S608 - our own
+        " where district_id = :district and id = any(:ids) and state = 'planned'"
+        " order by id for no key update skip locked"
+    ),
 }
 _WRITE = text(
     "insert into escalations (district_id, id, school_id, subject, subject_id, clock_at, rung, role, due_at, at)"
@@ -303,7 +341,7 @@ def _climb(session: Session, steps: Sequence[Step], now: dt.datetime) -> int:
     for subject, claim in _CLAIM.items():
         ids = [step.subject_id for step in steps if step.subject == subject]
         if ids:
-            rows = session.execute(claim, {"district": district_id, "ids": ids})
+            rows = session.execute(claim, {"district": district_id, "ids": ids, "zone": str(session.info["timezone"])})
             claimed.update((row.id, row.clock_at, row.is_new) for row in rows)
     # what was answered or raised again since it was read is not climbed on the old clock
     own = [step for step in steps if (step.subject_id, step.clock_at, step.rung != UNSEEN_RUNG) in claimed]

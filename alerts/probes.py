@@ -23,6 +23,8 @@ EVERY = dt.timedelta(minutes=5)
 GRACE = dt.timedelta(minutes=4)
 """How much later than its time a red may come before it counts as absent."""
 GIVEN_UP_AFTER = dt.timedelta(minutes=30)
+KEPT = dt.timedelta(days=7)
+"""How long a day's synthetic reds are kept after their round: long enough to look into what went wrong."""
 GRADE = 8
 RED_ANSWERS = {**{f"phq9_{number}": 0 for number in range(1, 9)}, "phq9_9": 3}
 _PEOPLE = ("counselor", "lead")
@@ -68,7 +70,14 @@ def run(database: Database, district_id: uuid.UUID, *, now: dt.datetime) -> bool
         if last is not None and last > now - EVERY:
             return False
         _hand_in(session, now)
+        forget(session, now=now)
         return True
+
+
+def forget(session: Session, *, now: dt.datetime) -> int:
+    """Removes the synthetic reds of rounds that closed `KEPT` ago, by a function that touches no other district."""
+    found: int = session.execute(text("select forget_probes(:before)"), {"before": now - KEPT}).scalar_one()
+    return found
 
 
 def settle(session: Session, *, now: dt.datetime) -> int:

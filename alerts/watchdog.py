@@ -129,8 +129,18 @@ def _heartbeats(session: Session, now: dt.datetime) -> Iterator[Finding]:
 def _of_probe(session: Session, now: dt.datetime) -> Iterator[Finding]:
     heard = probes.heard(session)
     since = heard.at if heard else session.scalars(select(District.created_at).where(District.is_probe)).one()
-    if now - since > probes.EVERY + probes.GRACE:
+    unsent = session.execute(_PROBE_UNSENT, {"district": access.scope_of(session).district_id}).scalar()
+    is_unsent = unsent is not None and now - unsent > probes.GRACE
+    if is_unsent or now - since > probes.EVERY + probes.GRACE:
         yield Finding("synthetic_red", EVERYWHERE, f"The last one that went out is of {since.isoformat()}.")
+
+
+# A red that was handed in and does not go out need not wait until the next one is due.
+_PROBE_UNSENT = text(
+    "select min(a.opened_at) from alerts a where a.district_id = :district and a.closed_at is null"
+    " and not exists (select from deliveries d where d.district_id = a.district_id and d.subject = 'alert'"
+    "  and d.subject_id = a.id and d.state = 'sent')"
+)
 
 
 def _without_probe(districts: Collection[District], now: dt.datetime) -> Iterator[Finding]:

@@ -4,9 +4,10 @@ import datetime as dt
 import uuid
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from alerts import check_ins, triage
+from alerts import check_ins, escalation, triage
 from alerts.cases import TakenByAnother
 from screening.errors import NotFound, Refused
 from screening.models import SpecialGroup, Student
@@ -71,3 +72,27 @@ def test_it_goes_along_to_another_school_and_only_those_who_care_there_end_it(ca
         assert check_ins.end(session, planned.id, "well", by=cast.chen, now=MONDAY + HOUR).ended_at == first.ended_at
         with pytest.raises(TakenByAnother):
             check_ins.end(session, planned.id, "support_offered", by=cast.chen, now=MONDAY)
+
+
+def test_a_look_whose_last_day_is_over_is_told_to_the_lead_once(cast: Cast) -> None:
+    with cast.database.unit(cast.scope) as session:
+        left_behind(session, cast.students.granted_13)
+        check_ins.plan_due(session, now=MONDAY)
+        (planned,) = check_ins.listed(session)
+        midnight = dt.datetime.combine(planned.due_on + DAY, dt.time(), session.info["timezone"])
+        assert escalation.escalate(session, now=midnight - dt.timedelta(seconds=1)) == 0
+        assert escalation.escalate(session, now=midnight) == 1
+        assert escalation.escalate(session, now=midnight + 30 * DAY) == 0
+        told = session.execute(
+            text("select recipient_id, urgency from deliveries where subject_id = :id"), {"id": planned.id}
+        ).all()
+        assert [tuple(row) for row in told] == [(cast.lead.person, "overdue")]
+
+
+def test_a_look_that_was_done_in_time_is_told_to_nobody(cast: Cast) -> None:
+    with cast.database.unit(cast.scope) as session:
+        left_behind(session, cast.students.granted_13)
+        check_ins.plan_due(session, now=MONDAY)
+        (planned,) = check_ins.listed(session)
+        check_ins.end(session, planned.id, "well", by=cast.an, now=MONDAY + DAY)
+        assert escalation.escalate(session, now=MONDAY + 30 * DAY) == 0

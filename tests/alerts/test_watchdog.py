@@ -26,6 +26,7 @@ from tests.factories import make_round, make_student
 
 MINUTE = dt.timedelta(minutes=1)
 FIVE = 5 * MINUTE
+DAY = 24 * HOUR
 
 
 @pytest.fixture
@@ -136,7 +137,20 @@ def stuck_upload(cast: Cast, settings: Settings, start: dt.datetime) -> None:
 
 
 def no_probe(cast: Cast, settings: Settings, start: dt.datetime) -> None:
+    """Its job is silent at once, long before the next red would have been due."""
+    keep_working(cast, settings, start, FIVE, without=frozenset({"probes"}))
+
+
+def late_probe(cast: Cast, settings: Settings, start: dt.datetime) -> None:
+    """The one that was due after five minutes does not come."""
     keep_working(cast, settings, start, 2 * FIVE, without=frozenset({"probes"}))
+
+
+def deaf_probe(cast: Cast, settings: Settings, start: dt.datetime) -> None:
+    """It was handed in, and nobody takes it."""
+    with cast.database.unit(access.Scope(probes.ensure(cast.database))) as session:
+        session.execute(text("update deliveries set state = 'pending', sent_at = null, try_at = 'infinity'"))
+    keep_working(cast, settings, start + MINUTE, FIVE - MINUTE)
 
 
 BROKEN: list[tuple[Callable[[Cast, Settings, dt.datetime], None], str, dt.timedelta]] = [
@@ -147,7 +161,9 @@ BROKEN: list[tuple[Callable[[Cast, Settings, dt.datetime], None], str, dt.timede
     (empty_rota, "rota_empty", FIVE),
     (unweighed_result, "result_unweighed", FIVE),
     (stuck_upload, "upload_stuck", FIVE),
-    (no_probe, "synthetic_red", 2 * FIVE),  # the next was due after five minutes: five more
+    (no_probe, "worker_silent", FIVE),
+    (deaf_probe, "synthetic_red", FIVE),
+    (late_probe, "synthetic_red", 2 * FIVE),  # five minutes after it was due
 ]
 
 
@@ -326,6 +342,27 @@ def test_the_next_day_has_its_own_round_and_the_same_students(
             )
         ).one()
     assert tuple(counts) == (3, 1, 3)
+
+
+def test_synthetic_reds_are_forgotten_after_a_while_and_nothing_else_is(
+    home: Cast, settings: Settings, start: dt.datetime
+) -> None:
+    with home.database.unit(home.scope) as session:
+        make_round(session, opens_at=start - 60 * DAY, closes_at=start - 30 * DAY, is_historical=True)
+        ring(session, home.students.granted_13, RED, at=start - 40 * DAY)
+    district_id = probes.ensure(home.database)
+    for day in (0, 1, 20, 21):
+        keep_working(home, settings, start + day * DAY, MINUTE)
+    with home.database.unit(access.Scope(district_id)) as session:
+        left = [count(session, table) for table in ("rounds", "alerts", "results", "assignments", "deliveries")]
+        assert left == [2, 2, 2, 2, 4]
+    with home.database.unit(home.scope) as session:
+        assert probes.forget(session, now=start + 400 * DAY) == 0
+        assert [count(session, table) for table in ("rounds", "alerts")] == [1, 1]
+
+
+def count(session: Session, table: str) -> int:
+    return int(session.execute(text(f"select count(*) from {table}")).scalar_one())
 
 
 def hand_in(session: Session, cast: Cast, now: dt.datetime, *, is_weighed: bool = False) -> None:
