@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from alerts import clocks, delivery, rules
 from screening import access, audit, calendars, rounds
 from screening.inserting import as_array
-from screening.policy import Policy
+from screening.policy import MODEL_RULES, Policy
 from screening.results import Revisions, Signal
 from screening.school_days import Calendar
 from screening.statements import Statement
@@ -149,7 +149,7 @@ def sweep(session: Session, *, now: dt.datetime, reach: dt.timedelta | None = SW
 
 
 def _signals(revisions: Revisions, policy: Policy) -> list[Signal]:
-    known = {rule.id: (rule.tier, rule.kind == "self_harm") for rule in policy.all_rules}
+    known = {rule.id: (rule.tier, rule.kind == "self_harm") for rule in (*policy.all_rules, *MODEL_RULES)}
     return [
         Signal(
             student_id=found.student_id,
