@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from alerts import delivery
 from screening import access, approvals, audit, staff
-from screening.errors import AccessNeeded, NotFound
+from screening.errors import AccessNeeded, NotFound, Refused
 
 GROUNDS = (
     "case_owner",
@@ -77,6 +77,27 @@ def require(session: Session, student_id: uuid.UUID, *, by: access.Actor, now: d
     if why is None:
         raise AccessNeeded("You have nothing to do with this student. Ask for access: /v1/access-requests.")
     return why
+
+
+_WITHDRAWN = text(
+    "select coalesce(bool_or(l.decision <> 'granted'), false)"
+    " and not exists (select from alerts a where a.district_id = :district and a.student_id = :student"
+    "  and a.tier = 3 and a.closed_at is null)"
+    " and not exists (select from cases c where c.district_id = :district and c.student_id = :student"
+    "  and c.tier = 3 and c.state <> 'closed')"
+    " from (select distinct on (given_by) decision from consents where district_id = :district"
+    "  and student_id = :student and decided_at <= :now"
+    # of two decisions at the same instant the refusal counts
+    "  order by given_by, decided_at desc, recorded_at desc, decision = 'granted') l"
+)
+
+
+def require_consent(session: Session, student_id: uuid.UUID, *, now: dt.datetime) -> None:
+    """What was answered is shown to nobody from the withdrawal on, though it is erased some days later; while a red is
+    open it serves safety. Raises Refused (`consent_withdrawn`)."""
+    wanted = {"district": access.scope_of(session).district_id, "student": student_id, "now": now}
+    if session.execute(_WITHDRAWN, wanted).scalar():
+        raise Refused("The consent was refused or withdrawn: what was answered is erased.", code="consent_withdrawn")
 
 
 # -- opening many -----------------------------------------------------------------------------------------

@@ -15,9 +15,11 @@ from screening.history import RoundOfStudent, ScoredForm, StandingResult
 def needed(session: Session, database: Database, student_id: uuid.UUID, by: access.Actor, now: dt.datetime) -> str:
     """The ground on which what is kept of a student is shown to this reader; opening many is told of.
 
-    Raises NotFound for a student out of scope, AccessNeeded without a ground or with the hour's budget spent.
+    Raises NotFound for a student out of scope, AccessNeeded without a ground or with the hour's budget spent, Refused
+    once the consent was withdrawn.
     """
     why = knowing.require(session, student_id, by=by, now=now)
+    knowing.require_consent(session, student_id, now=now)
     if knowing.has_opened_many(session, student_id, by=by, now=now):
         with database.unit(access.Scope(by.district_id)) as own:
             knowing.alarm(own, by=by, now=now)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from alerts import timetable
@@ -14,8 +15,9 @@ from screening import erasure, identity
 from screening.db import Database
 from tests.cast import Cast
 from tests.doors import Caller, app_on, caller, round_body, settings, somebody
-from tests.factories import make_staff
+from tests.factories import decide, make_staff
 from tests.signing import Browser, browser
+from tests.test_doors import made_things
 
 WHY = {"kind": "copy", "words": "I want to know what you keep of my child."}
 
@@ -166,3 +168,23 @@ def test_a_student_has_their_own_answers_while_their_code_is_good(cast: Cast, ap
     decision = {"is_granted": True, "answer": "Here they are.", "parts": parts}
     assert lead.post(f"/v1/rights-requests/{asked.json()['id']}/decision", json=decision).status_code == 200
     assert list(own.get(f"{address}/copy").json()["parts"]) == parts
+
+
+def test_from_a_withdrawal_on_answers_are_shown_to_nobody_unless_a_red_is_open(cast: Cast, app: FastAPI) -> None:
+    with TestClient(app) as client:
+        things = made_things(cast, client)
+        lead = caller(client, cast.database, cast.lead)
+        red, orange = cast.students.granted_13.id, cast.students.guardian_grant_16.id
+        doors = [
+            "/v1/results/{}/" + str(things.round),
+            "/v1/results/{}/" + str(things.round) + "/explanation",
+            "/v1/students/{}/history",
+        ]
+        assert {lead.get(door.format(each)).status_code for door in doors for each in (red, orange)} == {200}
+        with cast.database.unit(cast.scope) as session:
+            for each in (red, orange):
+                decide(session, each, "withdrawn", at=session.info["now"])
+        for door in doors:
+            came = lead.get(door.format(orange))
+            assert (came.status_code, came.json()["code"]) == (409, "consent_withdrawn")
+            assert lead.get(door.format(red)).status_code == 200
