@@ -285,6 +285,26 @@ class _Sender:
             _pass_on(session, row, self.now)
 
 
+_RETURNED = text(
+    "update deliveries set state = 'refused', problem = :problem"
+    " where district_id = :district and id = :id and state in ('sent', 'pending')"
+    " returning id, school_id, subject, subject_id, urgency, due_at"
+)
+
+
+def came_back(session: Session, delivery_id: uuid.UUID, problem: str, *, now: dt.datetime) -> bool:
+    """A message that was handed over came back: it counts as refused, and the next person hears. Twice is once."""
+    district_id = access.scope_of(session).district_id
+    about = {"district": district_id, "id": delivery_id, "problem": problem}
+    row = session.execute(_RETURNED, about).one_or_none()
+    if row is None:
+        return False
+    audit.record(session, access.system(district_id), "delivery.refused", "delivery", delivery_id, problem=problem)
+    if row.subject not in _EACH_ONCE:
+        _pass_on(session, row, now)
+    return True
+
+
 def _try(way: Channel, address: str, message: Message) -> tuple[str, Undeliverable | None]:
     try:
         way(address, message)

@@ -142,6 +142,18 @@ def watchdog() -> int:
     return NO if bad else 0
 
 
+@app.command()
+@in_words
+def bounce() -> int:
+    """Takes one returned mail from standard input, as a mail server pipes it: what came back is told to the next."""
+    from alerts import bounces
+
+    with _database() as database:
+        is_ours = bounces.take(database, sys.stdin.buffer.read(bounces.LONGEST + 1))
+    tell("One of our messages came back; the next person hears." if is_ours else "No message of ours came back.")
+    return 0
+
+
 def _end_with_parent(stop: threading.Event, parent: int) -> None:
     """A web server that was killed leaves no worker behind, were it killed before its worker had begun to look."""
     while os.getppid() == parent:
