@@ -63,7 +63,7 @@ def ground(session: Session, student_id: uuid.UUID, *, by: access.Actor, now: dt
         "since": now - REMEMBERED,
     }
     found = session.execute(_WORK, asked).one_or_none()
-    if found is None:
+    if found is None or not access.reaches(session, found.school_id):
         raise NotFound("There is no such student.")
     if found.is_recused:
         return None

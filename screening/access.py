@@ -6,7 +6,8 @@ import uuid
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, true
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from screening.errors import HouseError, NotFound
 from screening.statements import Statement
@@ -148,3 +149,15 @@ def scope_of(session: Session) -> Scope:
     """The scope that was entered; an error of ours when none was."""
     scope: Scope = session.info["scope"]
     return scope
+
+
+def reaches(session: Session, school_id: uuid.UUID) -> bool:
+    """Whether that school is within the session's scope: the second wall, where row security is the first."""
+    schools = scope_of(session).schools
+    return schools is None or school_id in schools
+
+
+def of_scope(session: Session, school_id: InstrumentedAttribute[uuid.UUID]) -> ColumnElement[bool]:
+    """The same as a condition of a select."""
+    schools = scope_of(session).schools
+    return true() if schools is None else school_id.in_(schools)

@@ -224,7 +224,7 @@ def get(session: Session, request_id: uuid.UUID) -> AccessRequest:
         .where(AccessRequest.district_id == access.scope_of(session).district_id, AccessRequest.id == request_id)
         .with_for_update(key_share=True)
     ).one_or_none()
-    if found is None:
+    if found is None or not access.reaches(session, found.school_id):
         raise NotFound("There is no such request.")
     return found
 
@@ -251,7 +251,10 @@ def listed(
     limit: int = 50,
 ) -> Sequence[AccessRequest]:
     """Requests of the scope's schools, the latest first; `is_due`: broken glasses nobody has looked into yet."""
-    wanted = select(AccessRequest).where(AccessRequest.district_id == access.scope_of(session).district_id)
+    wanted = select(AccessRequest).where(
+        AccessRequest.district_id == access.scope_of(session).district_id,
+        access.of_scope(session, AccessRequest.school_id),
+    )
     if kinds:
         wanted = wanted.where(AccessRequest.kind.in_(kinds))
     if states:
@@ -327,7 +330,7 @@ def _school_of(session: Session, student_id: uuid.UUID) -> uuid.UUID:
             Student.district_id == access.scope_of(session).district_id, Student.id == student_id
         )
     )
-    if found is None:
+    if found is None or not access.reaches(session, found):
         raise NotFound("There is no such student.")
     return found
 

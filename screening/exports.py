@@ -60,7 +60,7 @@ def decide(session: Session, export_id: uuid.UUID, *, is_granted: bool, by: acce
     """The second person's word; it lasts a day and for one export. Raises NotFound, Refused (`second_person`),
     Conflict (`decided`)."""
     found = session.get(Export, (access.scope_of(session).district_id, export_id))
-    if found is None:
+    if found is None or not access.reaches(session, found.school_id):
         raise NotFound("There is no such export.")
     if found.person_id == by.person:
         raise Refused("A second person has to say so.", code="second_person")
@@ -77,7 +77,9 @@ def listed(
     session: Session, *, after: tuple[dt.datetime, uuid.UUID] | None = None, limit: int = 50
 ) -> Sequence[Export]:
     """What left or was asked for at the scope's schools, the latest first."""
-    wanted = select(Export).where(Export.district_id == access.scope_of(session).district_id)
+    wanted = select(Export).where(
+        Export.district_id == access.scope_of(session).district_id, access.of_scope(session, Export.school_id)
+    )
     if after is not None:
         at, last = after
         wanted = wanted.where((Export.asked_at < at) | ((Export.asked_at == at) & (Export.id > last)))

@@ -118,7 +118,7 @@ def decide(
 def get(session: Session, request_id: uuid.UUID) -> RightsRequest:
     """Raises NotFound for a request out of scope."""
     found = session.get(RightsRequest, (access.scope_of(session).district_id, request_id))
-    if found is None:
+    if found is None or not access.reaches(session, found.school_id):
         raise NotFound("There is no such request.")
     return found
 
@@ -131,7 +131,10 @@ def listed(
     limit: int = 50,
 ) -> Sequence[RightsRequest]:
     """Requests of the scope's schools, the first due first."""
-    wanted = select(RightsRequest).where(RightsRequest.district_id == access.scope_of(session).district_id)
+    wanted = select(RightsRequest).where(
+        RightsRequest.district_id == access.scope_of(session).district_id,
+        access.of_scope(session, RightsRequest.school_id),
+    )
     if state is not None:
         wanted = wanted.where(RightsRequest.state == state)
     if after is not None:
@@ -204,7 +207,7 @@ def _school_of(session: Session, student_id: uuid.UUID) -> uuid.UUID:
             Student.district_id == access.scope_of(session).district_id, Student.id == student_id
         )
     )
-    if found is None:
+    if found is None or not access.reaches(session, found):
         raise NotFound("There is no such student.")
     return found
 
