@@ -40,6 +40,7 @@ SHOWS: Mapping[tuple[str, str], Kind] = {
     ("POST", "/v1/rounds/{round_id}/uploads"): "files",
     ("GET", "/v1/uploads/{upload_id}"): "files",
     ("GET", "/v1/uploads/{upload_id}/problems.csv"): "files",
+    ("GET", "/v1/assignments/{assignment_id}"): "form",
     ("PUT", "/v1/assignments/{assignment_id}/answers"): "form",
     ("POST", "/v1/assignments/{assignment_id}/submit"): "form",
     ("GET", "/v1/results/{student_id}/{round_id}"): "answers",

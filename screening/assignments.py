@@ -12,10 +12,13 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from instruments import scoring
+from instruments.definition import Instrument
 from screening import access, audit, results, rounds, tiers
 from screening.errors import Conflict, HouseError, InvalidUpload, NotFound, Problem, Refused
 from screening.results import Revision, Revisions, Signal
 from screening.statements import Statement
+
+Answers = Mapping[str, int | None]
 
 
 @dataclass(frozen=True)
@@ -37,9 +40,21 @@ class Submitted:
     rules: rounds.RoundRules
 
 
+@dataclass(frozen=True)
+class Waiting:
+    """What somebody has to fill in, and how far they are."""
+
+    round_id: uuid.UUID
+    is_open: bool
+    forms: Sequence[tuple[Instrument, str]]
+    """Instrument and form, in the round's order."""
+    saved: Mapping[str, Answers]
+    """By instrument, the page that was saved and not handed in yet."""
+    handed_in: frozenset[str]
+
+
 FIRST_ATTEMPT = 1
 """What is answered online is the first attempt."""
-Answers = Mapping[str, int | None]
 Sent = Mapping[str, object]
 """A page as it came, before each of its answers was found to be one."""
 
@@ -71,6 +86,19 @@ class NotKeptBeside(NotKept, Conflict):
 
 class NotKeptAsSent(NotKept, InvalidUpload):
     """Some items or codes are not of this form: each is named, and the page is to be sent again."""
+
+
+def waiting(session: Session, assignment_id: uuid.UUID, *, now: dt.datetime) -> Waiting:
+    """What is to be filled in at this place. Raises NotFound."""
+    place = _read_place(session, assignment_id, now)
+    informant = place.row["informant"]
+    return Waiting(
+        round_id=place.round_id,
+        is_open=place.row["opening_state"] == "open" and not place.rules.is_historical,
+        forms=[(place.rules.instruments[code], form) for code, form in place.forms.items()],
+        saved=place.with_drafts({}),
+        handed_in=frozenset(code for code, who, *_ in place.stored if who == informant),
+    )
 
 
 def save(session: Session, assignment_id: uuid.UUID, answers: Sent, *, by: access.Actor, now: dt.datetime) -> Saved:
@@ -167,6 +195,11 @@ def _place(session: Session, assignment_id: uuid.UUID, now: dt.datetime) -> _Pla
     the second finds what the first did: a lock in the same statement would come after its snapshot."""
     about = {"district": access.scope_of(session).district_id, "assignment": assignment_id}
     _LOCK_PLACE.run(session, about)
+    return _read_place(session, assignment_id, now)
+
+
+def _read_place(session: Session, assignment_id: uuid.UUID, now: dt.datetime) -> _Place:
+    about = {"district": access.scope_of(session).district_id, "assignment": assignment_id}
     row = _READ_PLACE.run(session, about | {"now": now}).fetchone()
     if row is None:
         raise NotFound("There is no such assignment.")

@@ -85,6 +85,7 @@ EXPECTED: dict[tuple[str, str], frozenset[str]] = {
     ("POST", "/v1/rounds/{round_id}/uploads"): SEND,
     ("GET", "/v1/uploads/{upload_id}"): SEND,
     ("GET", "/v1/uploads/{upload_id}/problems.csv"): SEND,
+    ("GET", "/v1/assignments/{assignment_id}"): CARE | {"student"},
     ("PUT", "/v1/assignments/{assignment_id}/answers"): CARE | {"student"},
     ("POST", "/v1/assignments/{assignment_id}/submit"): CARE | {"student"},
     ("GET", "/v1/results/{student_id}/{round_id}"): CARE,

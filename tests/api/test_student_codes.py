@@ -174,6 +174,35 @@ def test_a_student_reaches_the_own_form_and_nothing_else(room: Room, here: Brows
     assert here.get("/v1/accounts/me").json()["roles"] == [{"role": "student", "school": "A"}]
 
 
+def test_a_student_is_shown_the_questions_and_the_own_answers_so_far(room: Room, here: Browser) -> None:
+    own = here.enter(room.code(room.cast.students.granted_13)).json()["assignment_id"]
+    address = f"/v1/assignments/{own}"
+    here.ask("PUT", f"{address}/answers", json={"answers": {"phq9_1": 1, "phq9_2": None}})
+    shown = here.get(address).json()
+    assert (shown["is_open"], shown["language"]) == (True, "en")
+    (form,) = shown["forms"]
+    assert (form["instrument"], form["form"], form["has_text"], form["is_handed_in"]) == ("phq9", "self", True, False)
+    assert form["items"][0]["text"] == "Little interest or pleasure in doing things"
+    assert [option["code"] for option in form["answer_sets"][form["items"][0]["answer_set"]]] == [0, 1, 2, 3]
+    assert (form["saved"]["phq9_1"], form["saved"]["phq9_9"]) == (1, None)
+    without = here.get(address, params={"language": "zh_CN"}).json()["forms"][0]
+    assert (without["has_text"], without["items"][0]["text"], without["stem"]) == (False, None, None)
+    assert without["title"] != form["title"]
+    assert here.get(address, params={"language": "Klingon"}).status_code == 422
+    assert here.get(f"/v1/assignments/{NOBODY}").status_code == 404
+    an = caller(browser(room.app).client, room.cast.database, room.cast.an)
+    assert an.get(address).json()["forms"][0]["saved"] is None, "what a student has not handed in is the student's"
+    chen = caller(browser(room.app).client, room.cast.database, room.cast.chen)
+    assert chen.get(address).status_code == 404
+
+
+def test_what_was_handed_in_is_not_shown_again(room: Room, here: Browser) -> None:
+    own = here.enter(room.code(room.cast.students.granted_13)).json()["assignment_id"]
+    assert submit(here, own, CALM) == 200
+    (form,) = here.get(f"/v1/assignments/{own}").json()["forms"]
+    assert (form["is_handed_in"], form["saved"]) == (True, {})
+
+
 def test_a_students_red_answer_reaches_the_queue_before_anything_is_handed_in(room: Room, here: Browser) -> None:
     own = here.enter(room.code(room.cast.students.granted_13)).json()["assignment_id"]
     assert here.ask("PUT", f"/v1/assignments/{own}/answers", json={"answers": {"phq9_9": 3}}).status_code == 200
