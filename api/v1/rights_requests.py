@@ -57,6 +57,16 @@ class OwnRequestView(View):
     until_at: dt.datetime | None
 
 
+class WrittenDownView(View):
+    """For whoever wrote it down: that it waits, and until when; what it says is for those who decide."""
+
+    id: uuid.UUID
+    kind: Kind
+    state: State
+    asked_at: dt.datetime
+    due_at: dt.datetime
+
+
 class OwnRequestsView(View):
     requests: list[OwnRequestView]
 
@@ -127,14 +137,14 @@ def listed(session: SessionDep, by: ActorDep, page: PageDep, now: NowDep, state:
     return RequestsView(requests=[_view(session, each, now, codes[each.school_id]) for each in rows])
 
 
-@door.post("", roles=WRITING_DOWN, status=201)
+@door.post("", roles=WRITING_DOWN, status=201, repeats="again")
 def write_down(
     body: WrittenDownBody, session: SessionDep, by: ActorDep, now: NowDep, response: Response
-) -> OwnRequestView:
+) -> WrittenDownView:
     """Writes down what a student or a guardian asked for on paper."""
     made = rights_asked.ask(session, body.student_id, body.kind, body.words, asked_as=body.asked_as, by=by, now=now)
     located(response, f"/v1/rights-requests/{made.id}")
-    return _own(session, made)
+    return WrittenDownView.model_validate(made)
 
 
 @door.get("/{rights_request_id}", roles=rights.DECIDERS)

@@ -139,6 +139,7 @@ def test_what_was_asked_on_paper_is_written_down_and_an_unanswered_one_is_shoute
     body = {"student_id": str(family.student_id), "asked_as": "student", "kind": "review", "words": "Look again."}
     made = office.post("/v1/rights-requests", json=body)
     assert made.status_code == 201, made.text
+    assert "words" not in made.json()
     decision, body_of_it = made.headers["location"] + "/decision", {"is_granted": False, "answer": "It stays."}
     assert family.officer.post(decision, json=body_of_it).status_code == 404
     assert family.lead.post(decision, json=body_of_it).status_code == 200
