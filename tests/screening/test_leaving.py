@@ -6,16 +6,21 @@ import zipfile
 from dataclasses import replace
 from pathlib import Path
 
+import psycopg
 import pytest
+from sqlalchemy.engine import make_url
 
-from screening import access, db, leaving, sealing
+from screening import access, db, embedded, erasure, leaving, sealing
 from screening.access import Actor
 from screening.backup import CannotRead, make_key_pair, read_private_key, read_public_key
 from screening.backup.sealed_file import unseal
 from screening.errors import Conflict, Refused
 from screening.models import GLOBAL_TABLES, Base
+from tests.api.test_command import Shell, run
 from tests.cast import Cast, assemble
 from tests.doors import somebody
+
+assert run  # the fixture
 
 
 def proved(cast: Cast, actor: Actor) -> Actor:
@@ -95,3 +100,28 @@ def test_a_word_that_was_given_long_ago_is_none(cast: Cast) -> None:
         leaving.require_confirmed(session, now=now)
         with pytest.raises(Refused, match="Two persons"):
             leaving.require_confirmed(session, now=now + leaving.CONFIRMED_FOR)
+
+
+def test_the_commands_hand_a_district_over_and_only_then_erase_it(
+    server: embedded.Server, cast: Cast, run: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staying = assemble(cast.database)
+    name = str(make_url(cast.database.url).database)
+    monkeypatch.setenv("DATABASE_OWNER_URL", server.url(database=name, role="owner"))
+    make_key_pair(tmp_path / "theirs", tmp_path / "theirs.pub")
+    code, file = cast.district.code, tmp_path / "all"
+    export = ("district", "export", code, str(file), "--key", str(tmp_path / "theirs.pub"))
+    refused = run(*export)
+    assert refused.exit_code == 2, refused.output
+    assert not file.exists()
+    agreed(cast)
+    assert run(*export).exit_code == 0
+    assert run(*export).exit_code == 2  # what was written is not written over
+    erase = ("district", "erase", code, "--again", code, "--handed-over")
+    assert run(*erase, str(tmp_path / "theirs")).exit_code == 2
+    came = run(*erase, str(file))
+    assert came.exit_code == 0, came.output
+    assert " 0 left but for the account" in came.stdout
+    with psycopg.connect(server.url(database=name, role="owner")) as owner:
+        assert erasure.left_of_district(owner, cast.district.id) == {}
+        assert erasure.left_of_district(owner, staying.district.id)["students"] == 12
