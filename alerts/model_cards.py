@@ -1,6 +1,6 @@
 """A model's card: what it was made from, how good it is known to be, for whom it errs, and what it cannot say."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import select
@@ -13,9 +13,6 @@ from screening.risk_model import registry
 def card(session: Session, model: RiskModel) -> dict[str, Any]:
     """Everything that is kept of a model but its bytes, as JSON knows it; nothing in it is of a single student."""
     stood = registry.approvals(session, model)
-    checks = session.scalars(
-        select(RiskModelCheck).where(RiskModelCheck.model_id == model.id).order_by(RiskModelCheck.month)
-    )
     return {
         "name": model.name,
         "state": model.state,
@@ -30,10 +27,17 @@ def card(session: Session, model: RiskModel) -> dict[str, Any]:
             for one in stood
         ],
         "checks": [
-            {"month": one.month.isoformat(), "figures": one.figures, "problems": list(one.problems)} for one in checks
+            {"month": one.month.isoformat(), "figures": one.figures, "problems": list(one.problems)}
+            for one in checks(session, model)
         ],
         **model.card,
     }  # fmt: skip
+
+
+def checks(session: Session, model: RiskModel) -> Sequence[RiskModelCheck]:
+    """What each month's look at a model found, the earliest first."""
+    wanted = select(RiskModelCheck).where(RiskModelCheck.model_id == model.id)
+    return session.scalars(wanted.order_by(RiskModelCheck.month)).all()
 
 
 def page(found: Mapping[str, Any]) -> str:

@@ -110,7 +110,7 @@ def card(name: Name, district: DistrictCode = None, as_json: AsJson = False) -> 
     if as_json:
         _as_json(found)
     else:
-        say(model_cards.page(found))
+        tell(model_cards.page(found).rstrip())
     return 0
 
 

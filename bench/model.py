@@ -125,8 +125,8 @@ def _said_and_seen(truth: Numbers, found: Numbers) -> list[tuple[float, float]]:
 
 
 def _gaps(x: Matrix, groups: npt.NDArray[Any]) -> tuple[npt.NDArray[np.bool_], int]:
-    """Rows of the half of the groups at which most questions were left out whole, and how many at least."""
-    counts = {group: int(np.isnan(x[groups == group]).all(axis=0).sum()) for group in np.unique(groups)}
+    """Rows of the half of the groups at which most questions were left out by nearly all, and how many at least."""
+    counts = {group: int((np.isnan(x[groups == group]).mean(axis=0) > 0.9).sum()) for group in np.unique(groups)}
     middle = max(1, int(np.median(list(counts.values()))))
     return np.array([counts[group] >= middle for group in groups]), middle
 

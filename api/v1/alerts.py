@@ -40,6 +40,8 @@ from api.deps import (
 from screening import access, audit, policy, rounds, students
 from screening.errors import NotFound
 from screening.inserting import as_array
+from screening.risk_model import registry
+from screening.risk_model.reasons import SILENT
 from screening.statements import Statement
 
 door = Door(prefix="/v1/alerts", tag="alerts")
@@ -142,7 +144,10 @@ class AlertStoryView(AlertView):
 
 
 class QueueView(View):
+    """`banner` says that the model beside the rules is silent; null while it speaks, or where there is none."""
+
     alerts: list[AlertView]
+    banner: str | None
 
 
 class ConcernView(View):
@@ -176,7 +181,13 @@ def queue(
     )
     kept = page.cut(rows, lambda row: (row.tier, row.answer_by.isoformat(), row.id))
     audit.record(session, by, "queue.read", "alert", "many", count=len(kept))
-    return QueueView(alerts=_shown(session, kept, by, now, request.app.state.settings.locale))
+    locale = request.app.state.settings.locale
+    return QueueView(alerts=_shown(session, kept, by, now, locale), banner=_banner(session, locale))
+
+
+def _banner(session: Session, locale: str) -> str | None:
+    silent = registry.silent(session)
+    return None if silent is None else SILENT[locale].format(name=silent[0], problem=silent[1])
 
 
 @door.post("", roles=triage.CONCERNED, status=201, repeats="location")
@@ -428,6 +439,7 @@ _SPOKEN = {
     "concern": {"en": "Somebody is concerned.", "zh_CN": "有人表示担忧。"},
     "concern_self_harm": {"en": "Somebody is concerned about self-harm.", "zh_CN": "有人担忧学生自伤。"},
     "safety_check_imminent": {"en": "A talk found a danger that is near.", "zh_CN": "面谈发现迫近的危险。"},
+    "rescreen_overdue": {"en": "The questions were to be asked again, and were not.", "zh_CN": "应复测而尚未复测。"},
     "raised_at_triage": {"en": "Raised by the one who looked.", "zh_CN": "查看者提高了等级。"},
 }
 

@@ -9,7 +9,7 @@ from fastapi import Query
 from pydantic import Field
 from sqlalchemy.orm import Session
 
-from alerts import models_at_work
+from alerts import model_cards, models_at_work
 from api.deps import ActorDep, Body, Door, NowDep, Sender, SessionDep, View, school_id
 from screening.errors import Problem, Refused
 from screening.models import RiskModel
@@ -39,6 +39,14 @@ class ApprovalView(View):
     gates: dict[str, Any]
 
 
+class CheckView(View):
+    """What was seen in a month; `problems` are told with the loop's health until the month is over."""
+
+    month: dt.date
+    figures: dict[str, Any]
+    problems: list[str]
+
+
 class ModelView(View):
     """The model card; `problem` is why it could not be asked when it was last tried."""
 
@@ -51,6 +59,7 @@ class ModelView(View):
     problem: str | None
     card: dict[str, Any]
     approvals: list[ApprovalView]
+    checks: list[CheckView]
 
 
 class ModelsView(View):
@@ -165,5 +174,6 @@ def _rural(session: Session, codes: list[str] | None) -> list[str] | None:
 
 def _shown(session: Session, model: RiskModel) -> ModelView:
     stood = [ApprovalView.model_validate(one) for one in registry.approvals(session, model)]
+    checks = [CheckView.model_validate(one) for one in model_cards.checks(session, model)]
     names = ("id", "name", "state", "trained_at", "retired_at", "digest", "problem", "card")
-    return ModelView(**{name: getattr(model, name) for name in names}, approvals=stood)
+    return ModelView(**{name: getattr(model, name) for name in names}, approvals=stood, checks=checks)

@@ -11,6 +11,8 @@ from api.deps import CARING, ActorDep, DatabaseDep, Door, Id, NowDep, SessionDep
 from api.v1.shown import FormView, ResultView, needed
 from screening import history
 from screening.history import ScoredForm
+from screening.risk_model import reasons as reasons_of_model
+from screening.risk_model.reasons import ABOUT, Pointed
 
 door = Door(prefix="/v1/results", tag="results")
 
@@ -37,14 +39,28 @@ class ReasonView(View):
     words: str
 
 
+class FeatureView(View):
+    feature: str
+    words: str
+
+
+class PointedView(View):
+    """That a model raised it, what weighed most with it, and that a person decides."""
+
+    name: str
+    words: str
+    leading: list[FeatureView]
+
+
 class ExplanationView(View):
-    """Why the tier is what it is: the highest of the reasons' tiers."""
+    """Why the tier is what it is: the highest of the reasons' tiers. `model` is null where rules alone decided."""
 
     student_id: uuid.UUID
     round_id: uuid.UUID
     tier: Tier
     validity: str
     reasons: list[ReasonView]
+    model: PointedView | None
 
 
 @door.get("/{student_id}/{round_id}", roles=CARING)
@@ -85,7 +101,7 @@ def explain(
     now: NowDep,
     locale: Annotated[Literal["zh_CN", "en"] | None, Query()] = None,
 ) -> ExplanationView:
-    """The reasons in plain words, and the tier that they add up to."""
+    """The reasons in plain words, and the tier that they add up to; what is told the student who asks why."""
     spoken = locale or request.app.state.settings.locale
     why = needed(session, database, student_id, by, now)
     result, reasons = history.explained(session, student_id, round_id, locale=spoken, by=by, because=why)
@@ -95,4 +111,22 @@ def explain(
         tier=tier_name(result.tier),
         validity=result.validity,
         reasons=[ReasonView(rule=rule, tier=tier_name(tier), words=words) for rule, tier, words in reasons],
+        model=_pointed(
+            reasons_of_model.of_result(
+                session,
+                student_id,
+                round_id,
+                result.revision,
+                locale=spoken,
+                with_questions=why not in knowing.SAFETY_ONLY,
+            ),
+            spoken,
+        ),
     )
+
+
+def _pointed(said: Pointed | None, locale: str) -> PointedView | None:
+    if said is None:
+        return None
+    leading = [FeatureView(feature=feature, words=words) for feature, words in said.leading]
+    return PointedView(name=said.model, words=ABOUT[locale], leading=leading)

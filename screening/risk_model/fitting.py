@@ -22,8 +22,9 @@ Matrix = npt.NDArray[np.floating[Any]]
 
 PREDICTED_AT_ONCE = 2_048
 """Rows: few enough for all that is asked of them to stay in the processor's cache."""
-_STRENGTH = 300.0
-"""Of the ridge: 1 / C of the usual notation, for rows of mean weight 1."""
+_STRENGTH = 3.2
+"""Of the ridge, for each column: 1 / C of the usual notation, for rows of mean weight 1. So the margin as a whole is
+expected to spread as far with few columns as with many."""
 _REACH = 4.0
 """Standard deviations from the average beyond which an answer counts no further."""
 
@@ -258,11 +259,13 @@ def _linear(x: Matrix, truth: Numbers, directions: Sequence[int], weight: Number
     level = np.log(np.average(truth, weights=weight) / (1 - np.average(truth, weights=weight)))
     share = weight / weight.mean()
 
+    ridge = _STRENGTH * x.shape[1]
+
     def loss(found: Numbers) -> tuple[float, Numbers]:
         margins = filled @ found[:-1] + found[-1]
         wrong = share * (_logistic(margins) - truth)
-        value = (share * (np.logaddexp(0, margins) - truth * margins)).sum() + _STRENGTH / 2 * found[:-1] @ found[:-1]
-        return float(value), np.append(filled.T @ wrong + _STRENGTH * found[:-1], wrong.sum())
+        value = (share * (np.logaddexp(0, margins) - truth * margins)).sum() + ridge / 2 * found[:-1] @ found[:-1]
+        return float(value), np.append(filled.T @ wrong + ridge * found[:-1], wrong.sum())
 
     bounds = [(0.0 if d > 0 else None, 0.0 if d < 0 else None) for d in directions]
     start = np.append(np.zeros(x.shape[1]), level)

@@ -16,6 +16,8 @@ from screening.risk_model.judging import Gap, Missed, auroc, interval, log_odds,
 LEAST_LABELS = 200
 LEAST_AUDITED = 30
 SLOPES = (0.8, 1.2)
+LEAST_CASES = 20
+"""Students in need in each of the groups that are compared."""
 WIDEST_GAP = 0.05
 WIDEST_INTERVAL = 0.10
 
@@ -141,7 +143,9 @@ def fairness(evidence: Evidence) -> list[Gap]:
     """Whom the rules and the model together miss, in each grouping."""
     found = found_by_both(evidence)
     return [
-        missed_by(by, of, evidence.truth, found, evidence.weight, kinds=evidence.kinds.get(by, ()))
+        missed_by(
+            by, of, evidence.truth, found, evidence.weight, kinds=evidence.kinds.get(by, ()), least_cases=LEAST_CASES
+        )
         for by, of in evidence.groups.items()
     ]
 

@@ -123,6 +123,15 @@ def active(session: Session) -> RiskModel | None:
     return session.scalars(select(RiskModel).where(RiskModel.state == "active")).one_or_none()
 
 
+def silent(session: Session) -> tuple[str, str] | None:
+    """The active model that could not be asked when it was last tried, and why; None while all is well."""
+    wanted = select(RiskModel.name, RiskModel.problem).where(
+        RiskModel.state == "active", RiskModel.problem.is_not(None)
+    )
+    found = session.execute(wanted).first()
+    return None if found is None else (found.name, str(found.problem))
+
+
 def retire(session: Session, model: RiskModel, *, by: access.Actor, now: dt.datetime) -> RiskModel:
     """One step back to the rules: from the next result on the model says nothing. What it raised stays for people."""
     if model.state != "retired":

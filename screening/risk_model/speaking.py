@@ -6,6 +6,7 @@ else; whatever is wrong with it, the rules' tiers stay as they are.
 
 import datetime as dt
 import math
+import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ from screening.risk_model.fitting import Matrix, Model, Numbers
 NONE, YELLOW, ORANGE = 0, 1, 2
 REACH = dt.timedelta(days=7)
 BATCH = 2_000
+SLOWEST = dt.timedelta(seconds=20)
+"""For a batch, from the table of features to probabilities: what takes longer is as good as silent."""
 
 
 def final_tier(rule_tier: int, probability: float, *, yellow_from: float, orange_from: float) -> int:
@@ -85,6 +88,12 @@ class ModelSaysNothing(HouseError):
     code = "model_not_a_number"
 
 
+class ModelTooSlow(HouseError):
+    """An answer took so long that others would wait for it."""
+
+    code = "model_slow"
+
+
 def _said_by(session: Session, model: RiskModel, now: dt.datetime) -> tuple[list[Revisions], int]:
     waiting = _rounds_waiting(session, model, now)
     if not waiting:
@@ -96,7 +105,10 @@ def _said_by(session: Session, model: RiskModel, now: dt.datetime) -> tuple[list
         standing = _standing(session, model, round_id, now)
         if standing.is_empty():
             continue
+        started = time.monotonic()
         said = _asked(session, round_id, standing, itself, baseline)
+        if time.monotonic() - started > SLOWEST.total_seconds():
+            raise ModelTooSlow("The model took too long.")
         tiers = [
             final_tier(tier, probability, yellow_from=yellow_from, orange_from=orange_from)
             for tier, probability in said.select("tier", "probability").iter_rows()

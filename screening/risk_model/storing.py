@@ -23,6 +23,8 @@ from screening.risk_model.trees import MOST_QUESTIONS, Trees
 FORMAT = 2
 LARGEST = 64 * 1024 * 1024
 """Bytes, packed or not: a thousand times what a model needs."""
+MOST_TREES = 2_000
+"""More would take longer to ask than people can be kept waiting."""
 _DEEPEST = 60
 
 ALLOWED = frozenset(
@@ -193,6 +195,7 @@ def _trees(stored: Mapping[str, Any], directions: tuple[int, ...]) -> Trees:
         == (np.dtype(np.int32), np.dtype(np.float32), np.dtype(bool), np.dtype(np.float64))
         and feature.ndim == 2
         and feature.shape == threshold.shape == is_missing_low.shape
+        and len(feature) <= MOST_TREES
         and 1 <= feature.shape[1] <= MOST_QUESTIONS
         and worth.shape == (len(feature), 1 << feature.shape[1])
         and ((feature >= 0) & (feature < len(directions))).all()

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
@@ -23,6 +24,7 @@ from screening.risk_model.fitting import Linear, Model
 from screening.settings import Settings
 from tests import sending
 from tests.cast import Cast
+from tests.doors import app_on, caller
 from tests.factories import make_round, make_staff, make_student
 from tests.files import both, csv_of
 from tests.sending import send
@@ -187,7 +189,25 @@ def test_a_model_that_says_no_probability_changes_nothing(
     assert town.rows("select * from risk_scores") == []
 
 
-def test_whoever_withdrew_is_not_scored_and_in_no_label(town: Town) -> None:
+def test_a_model_that_is_too_slow_changes_nothing_and_the_queue_says_so(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    activate(town)
+    before = town.tiers()
+    monkeypatch.setattr(speaking, "SLOWEST", dt.timedelta(0))
+    assert town.run() == ["active_model_silent m1 model_slow"]
+    assert town.tiers() == before
+    assert town.rows("select * from risk_scores") == []
+    with TestClient(app_on(town.cast.database)) as client:
+        an = caller(client, town.cast.database, town.cast.an)
+        assert an.get("/v1/alerts").json()["banner"].startswith("The model m1 could not be asked (model_slow)")
+        monkeypatch.undo()
+        sending.read_here(monkeypatch)
+        assert town.run() == []
+        assert an.get("/v1/alerts").json()["banner"] is None
+
+
+def test_whoever_withdrew_is_not_scored(town: Town) -> None:
     activate(town)
     student = town.cast.students.granted_13.id
     with town.cast.database.unit(town.cast.scope) as session:
@@ -199,7 +219,26 @@ def test_whoever_withdrew_is_not_scored_and_in_no_label(town: Town) -> None:
     town.run()
     assert student not in {row.student_id for row in town.rows("select * from risk_scores")}
     assert town.tiers()[student][0] == 0
-    assert str(student) not in known(town).get_column("student_id").to_list()
+
+
+def test_whoever_withdrew_is_in_no_training_row(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routine_chats, "SHARE", 0.9999)
+    with town.cast.database.unit(town.cast.scope_a) as session:
+        now = db.now(session)
+        routine_chats.draw(session, town.round.id, now=now, seed=1)
+        for chat in routine_chats.offered(session):
+            routine_chats.answer(session, chat.id, "not_confirmed", by=town.cast.an, now=now)
+    student = str(town.cast.students.granted_13.id)
+    assert student in known(town).get_column("student_id").to_list()
+    with town.cast.database.unit(town.cast.scope) as session:
+        consent.record(
+            session, [uuid.UUID(student)], "withdrawn", given_by="guardian", notice_version="1", channel="paper",
+            decided_at=db.now(session), by=town.cast.system,
+        )  # fmt: skip
+    assert student not in known(town).get_column("student_id").to_list()
+    # and it is this that keeps the row out
+    monkeypatch.setattr(labels, "_with_consent", lambda session, found, at: found.select("round_id", "student_id"))
+    assert student in known(town).get_column("student_id").to_list()
 
 
 def test_one_step_back_to_the_rules(town: Town) -> None:
