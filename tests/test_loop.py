@@ -68,6 +68,9 @@ def test_the_loop(alone: Cast, client: TestClient) -> None:
     now = _now(alone.database)
     talked = counselor.post(f"{case}/interviews", json=_interview(now))
     assert talked.status_code == 201, talked.text
+    told = {"how": "phone", "is_reached": True, "response": "agrees"}
+    family = {"kind": "guardian_contact", "fields": told, "words": "The mother comes at four."}
+    assert counselor.post(f"{case}/entries", json=family).status_code == 201
     due_at = now + dt.timedelta(days=2)
     promised = counselor.post(f"{case}/follow-ups", json={"mode": "phone", "due_at": due_at.isoformat()})
     assert promised.status_code == 201, promised.text

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
-from alerts import cases, delivery, follow_ups, interviews, timetable, triage
+from alerts import cases, delivery, entries, follow_ups, interviews, timetable, triage
 from alerts.triage import QueueRow
 from api.demo.stage import AUTUMN, Stage, db_now, ids_by_number
 from api.demo.town import SCHOOLS, Pupil, Town
@@ -136,6 +136,8 @@ def _case(session: Session, one: Ringing, by: access.Actor, at: dt.datetime, *, 
         session, case, mode="meeting", is_student_seen=True, has_current_risk=has_current_risk,
         is_concern_confirmed=one.pupil.is_at_risk, words="安全评估与支持计划。", held_at=at, by=by, now=at,
     )  # fmt: skip
+    said: dict[str, str | bool] = {"how": "phone", "is_reached": True, "response": "agrees"}
+    entries.fill(session, case, "guardian_contact", said, "当日电话告知家长，家长同意配合。", by=by, now=at)
     return case
 
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from alerts import cases, interviews, raising, triage
+from alerts import cases, entries, interviews, raising, triage
 from alerts.models import Alert, Case, Interview
 from screening import access, policy
 from screening.access import Actor
@@ -86,6 +86,18 @@ def talk(
         by=by,
         now=at,
     )
+
+
+def family_told(session: Session, case: Case, by: Actor, *, at: dt.datetime = MONDAY) -> None:
+    said: dict[str, str | bool] = {"how": "phone", "is_reached": True, "response": "agrees"}
+    entries.fill(session, case.id, "guardian_contact", said, "The mother knows.", by=by, now=at)
+
+
+def cared(session: Session, case: Case, by: Actor, *, at: dt.datetime = MONDAY) -> None:
+    """All that is asked of a serious case before it may end: two talks, and the family told."""
+    family_told(session, case, by, at=at)
+    for _ in range(2):
+        talk(session, case, by, at=at)
 
 
 def race(*acts: Callable[[], _Result]) -> list[_Result | Exception]:

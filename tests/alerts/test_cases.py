@@ -8,7 +8,21 @@ from sqlalchemy import text
 
 from alerts import cases, follow_ups, interviews, triage
 from screening.errors import Conflict, NotFound, Refused
-from tests.alerts.episodes import HOUR, MONDAY, ORANGE, RED, YELLOW, in_case, in_unit, look, race, ring, stands, talk
+from tests.alerts.episodes import (
+    HOUR,
+    MONDAY,
+    ORANGE,
+    RED,
+    YELLOW,
+    cared,
+    in_case,
+    in_unit,
+    look,
+    race,
+    ring,
+    stands,
+    talk,
+)
 from tests.cast import Cast
 
 DAY = 24 * HOUR
@@ -32,7 +46,7 @@ def test_two_who_open_a_case_at_once_get_the_same_one(cast: Cast) -> None:
 def test_a_case_after_a_closed_one_remembers_it(cast: Cast) -> None:
     with cast.database.unit(cast.scope_a) as session:
         first = in_case(session, cast.students.granted_13, YELLOW, cast.an)
-        talk(session, first, cast.an)
+        cared(session, first, cast.an)
         cases.propose_closure(session, first.id, "resolved", "Better.", by=cast.an, now=MONDAY + HOUR)
         second = in_case(session, cast.students.granted_13, ORANGE, cast.an, at=MONDAY + DAY)
         assert second.id != first.id
@@ -86,7 +100,7 @@ def test_a_yellow_case_ends_at_once_and_its_alert_with_it(cast: Cast) -> None:
     with cast.database.unit(cast.scope_a) as session:
         case = in_case(session, cast.students.granted_13, YELLOW, cast.an)
         (alert,) = triage.queue(session, states=["triaged"])
-        talk(session, case, cast.an)
+        cared(session, case, cast.an)
         closure = cases.propose_closure(session, case.id, "resolved", "Well again.", by=cast.an, now=MONDAY + HOUR)
         again = cases.propose_closure(session, case.id, "resolved", "Well again.", by=cast.an, now=MONDAY + HOUR)
         assert closure.id == again.id
@@ -99,7 +113,7 @@ def test_a_yellow_case_ends_at_once_and_its_alert_with_it(cast: Cast) -> None:
 def test_an_orange_or_red_case_ends_only_on_two_persons_word(cast: Cast, tier: int) -> None:
     with cast.database.unit(cast.scope_a) as session:
         case = in_case(session, cast.students.granted_13, tier, cast.an)
-        talk(session, case, cast.an)
+        cared(session, case, cast.an)
         cases.propose_closure(session, case.id, "resolved", "Well again.", by=cast.an, now=MONDAY + HOUR)
         assert cases.get(session, case.id).state == "closure_proposed"
         with pytest.raises(Refused, match="second person"):
@@ -120,7 +134,7 @@ def test_an_orange_or_red_case_ends_only_on_two_persons_word(cast: Cast, tier: i
 def test_of_two_who_confirm_an_end_at_once_one_wins(cast: Cast) -> None:
     with cast.database.unit(cast.scope) as session:
         case = in_case(session, cast.students.granted_13, RED, cast.an)
-        talk(session, case, cast.an)
+        cared(session, case, cast.an)
         cases.propose_closure(session, case.id, "resolved", "Well.", by=cast.an, now=MONDAY)
     came = race(*(in_unit(cast, cases.confirm_closure, case.id, by=who, now=MONDAY) for who in (cast.bo, cast.lead)))
     won = [made for made in came if not isinstance(made, Exception)]
@@ -136,7 +150,9 @@ def test_everything_that_stands_in_the_way_is_said_at_once(cast: Cast) -> None:
         ring(session, cast.students.granted_13, RED, at=MONDAY + HOUR)
         with pytest.raises(Refused) as refused:
             cases.propose_closure(session, case.id, "resolved", "Well.", by=cast.an, now=MONDAY + HOUR)
-    assert {problem.code for problem in refused.value.problems} == {"no_interview", "follow_up_open", "alert_open"}
+    always = {"no_interview", "follow_up_open", "alert_open"}
+    of_a_red = {"guardian_informed", "two_contacts"}
+    assert {problem.code for problem in refused.value.problems} == always | of_a_red
 
 
 def test_a_case_does_not_end_while_the_latest_interview_found_a_risk(cast: Cast) -> None:
@@ -152,7 +168,7 @@ def test_a_case_does_not_end_while_the_latest_interview_found_a_risk(cast: Cast)
 def test_a_red_raised_meanwhile_keeps_the_case_open(cast: Cast) -> None:
     with cast.database.unit(cast.scope_a) as session:
         case = in_case(session, cast.students.granted_13, ORANGE, cast.an)
-        talk(session, case, cast.an)
+        cared(session, case, cast.an)
         cases.propose_closure(session, case.id, "resolved", "Well.", by=cast.an, now=MONDAY)
         alert = ring(session, cast.students.granted_13, RED, at=MONDAY + HOUR)
         assert cases.get(session, case.id).state == "crisis"
@@ -175,7 +191,7 @@ def test_closing_and_a_new_red_at_the_same_moment_never_lose_the_red(cast: Cast)
         at = MONDAY + n * DAY
         with cast.database.unit(cast.scope) as session:
             case = in_case(session, student, ORANGE, cast.an, at=at)
-            talk(session, case, cast.an, at=at)
+            cared(session, case, cast.an, at=at)
             cases.propose_closure(session, case.id, "resolved", "Well.", by=cast.an, now=at)
         race(
             in_unit(cast, cases.confirm_closure, case.id, by=cast.lead, now=at + HOUR),
@@ -188,7 +204,7 @@ def test_closing_and_a_new_red_at_the_same_moment_never_lose_the_red(cast: Cast)
             triage.acknowledge(session, red.id, by=cast.an, now=at + 2 * HOUR)
             made = look(session, red.id, "case_opened", by=cast.an, at=at + 2 * HOUR)
             held = cases.get(session, made.case_id)
-            talk(session, held, cast.an, at=at + 2 * HOUR)
+            cared(session, held, cast.an, at=at + 2 * HOUR)
             cases.propose_closure(session, held.id, "resolved", "Well.", by=cast.an, now=at + 2 * HOUR)
             cases.confirm_closure(session, held.id, by=cast.bo, now=at + 2 * HOUR)
 
@@ -196,7 +212,7 @@ def test_closing_and_a_new_red_at_the_same_moment_never_lose_the_red(cast: Cast)
 def test_a_proposed_end_is_taken_back_and_proposed_again(cast: Cast) -> None:
     with cast.database.unit(cast.scope_a) as session:
         case = in_case(session, cast.students.granted_13, RED, cast.an)
-        talk(session, case, cast.an)
+        cared(session, case, cast.an)
         first = cases.propose_closure(session, case.id, "resolved", "Well.", by=cast.an, now=MONDAY)
         cases.reject_closure(session, case.id, by=cast.lead, now=MONDAY + HOUR)
         assert cases.get(session, case.id).state == "assessing"

@@ -23,7 +23,21 @@ from alerts import (
 from alerts.cases import checklist
 from screening.errors import Conflict, NotFound, Refused
 from screening.models import Student
-from tests.alerts.episodes import HOUR, MONDAY, ORANGE, RED, YELLOW, answered, in_case, look, ring, stands, talk
+from tests.alerts.episodes import (
+    HOUR,
+    MONDAY,
+    ORANGE,
+    RED,
+    YELLOW,
+    answered,
+    cared,
+    family_told,
+    in_case,
+    look,
+    ring,
+    stands,
+    talk,
+)
 from tests.cast import Cast
 from tests.factories import make_student
 
@@ -101,7 +115,7 @@ def test_nobody_reached_calls_the_lead_at_once_and_promises_another_try_in_half_
         entries.fill(session, case.id, "welfare_check", {"decision": "police"}, "Go.", by=cast.lead, now=MONDAY + HOUR)
         follow_ups.done(session, promised.id, "No answer.", by=cast.an, now=MONDAY + 2 * HOUR)
         assert "student_missing" in obstacles(session, case.id, cast, MONDAY + 2 * HOUR)
-        talk(session, case, cast.an, at=MONDAY + 3 * HOUR)
+        cared(session, case, cast.an, at=MONDAY + 3 * HOUR)
         cases.propose_closure(session, case.id, "resolved", "Found.", by=cast.an, now=MONDAY + 3 * HOUR)
 
 
@@ -114,7 +128,8 @@ def test_a_denial_lowers_nothing_and_wants_a_second_contact_on_another_day(cast:
         case = in_case(session, cast.students.granted_13, RED, cast.an)
         made = check(session, case.id, cast.an, outcome, MONDAY + HOUR)
         assert (made.outcome, made.has_current_risk, cases.get(session, case.id).tier) == (outcome, False, RED)
-        assert obstacles(session, case.id, cast, MONDAY + HOUR) == {"denial_unchecked"}
+        family_told(session, case, cast.an)
+        assert obstacles(session, case.id, cast, MONDAY + HOUR) == {"denial_unchecked", "two_contacts"}
         talk(session, case, cast.bo, at=MONDAY + 2 * HOUR)
         assert obstacles(session, case.id, cast, MONDAY + 2 * HOUR) == {"denial_unchecked"}
         talk(session, case, cast.bo, at=MONDAY + DAY)
@@ -166,7 +181,7 @@ def test_a_refused_referral_never_ends_a_case_before_the_lead_has_talked_once_mo
     with cast.database.unit(cast.scope) as session:
         place = destinations.add(session, "hospital", "First Hospital", by=cast.district_admin, now=MONDAY)
         case = in_case(session, cast.students.granted_13, RED, cast.an)
-        talk(session, case, cast.an)
+        cared(session, case, cast.an)
         refused = referrals.refuse(
             session, case.id, place.id, explained="What may happen.", reason="Shame.", by=cast.an, now=MONDAY + HOUR
         )
@@ -237,7 +252,7 @@ def test_whoever_is_out_works_in_no_case_of_the_student_and_confirms_no_end(cast
         assert held.owner_id in {cast.bo.person, cast.lead.person}
         with pytest.raises(Refused, match="keep out"):
             cases.note(session, case.id, "Hm.", by=cast.an, now=MONDAY)
-        talk(session, case, cast.bo)
+        cared(session, case, cast.bo)
         cases.propose_closure(session, case.id, "resolved", "Well.", by=cast.bo, now=MONDAY)
         with pytest.raises(Refused, match="keep out"):
             cases.confirm_closure(session, case.id, by=cast.an, now=MONDAY)
@@ -300,7 +315,7 @@ def test_nobody_comes_back_from_leave_without_having_been_looked_at(cast: Cast) 
     back = {"finding": "not_yet", "is_clinic_heard": True, "is_guardian_present": True}
     with cast.database.unit(cast.scope_a) as session:
         case = in_case(session, cast.students.granted_13, ORANGE, cast.an)
-        talk(session, case, cast.an)
+        cared(session, case, cast.an)
         with pytest.raises(Refused, match="not on leave"):
             entries.fill(session, case.id, "return_assessment", back, "Early.", by=cast.an, now=MONDAY)
         leave = {"why": "health", "is_guardian_informed": True}

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from alerts import cases, follow_ups, outcomes, triage
-from tests.alerts.episodes import HOUR, MONDAY, ORANGE, RED, YELLOW, in_case, look, ring, talk
+from tests.alerts.episodes import HOUR, MONDAY, ORANGE, RED, YELLOW, family_told, in_case, look, ring, talk
 from tests.cast import Cast
 from tests.factories import make_round
 
@@ -31,6 +31,7 @@ def test_a_story_is_counted_as_it_happened(cast: Cast) -> None:
         made = look(session, red.id, "case_opened", by=cast.an, at=MONDAY + 2 * HOUR)
         case = cases.get(session, made.case_id)
         talk(session, case, cast.an, at=MONDAY + 3 * HOUR)
+        family_told(session, case, cast.an, at=MONDAY + 3 * HOUR)
         kept = follow_ups.plan(session, case.id, "phone", due_at=MONDAY + DAY, by=cast.an, now=MONDAY + 3 * HOUR)
         follow_ups.done(session, kept.id, "Well.", by=cast.an, now=MONDAY + DAY / 2)
         cases.propose_closure(session, case.id, "resolved", "Well.", by=cast.an, now=MONDAY + 2 * DAY)

@@ -22,6 +22,7 @@ from tests.alerts.episodes import (
     RED,
     YELLOW,
     answered,
+    cared,
     in_case,
     in_unit,
     look,
@@ -333,7 +334,7 @@ def test_a_case_on_its_way_cannot_be_closed_by_the_old_school(cast: Cast) -> Non
     student = cast.students.granted_13
     with cast.database.unit(cast.scope_a) as session:
         case = in_case(session, student, RED, cast.an)
-        talk(session, case, cast.an)
+        cared(session, case, cast.an)
         cases.propose_closure(session, case.id, "resolved", "Well.", by=cast.an, now=MONDAY)
     with cast.database.unit(cast.scope) as session:
         move(session, student, cast.school_b, by=cast.district_admin)
@@ -387,7 +388,7 @@ def test_whoever_comes_back_is_where_the_case_is(cast: Cast) -> None:
         assert cases.get(session, case.id).school_id == cast.school_a.id
     with cast.database.unit(cast.scope_a) as session:
         assert len(queue_of(session)) == 1
-        talk(session, case, cast.an, at=MONDAY + 2 * HOUR)
+        cared(session, case, cast.an, at=MONDAY + 2 * HOUR)
         cases.propose_closure(session, case.id, "resolved", "Well.", by=cast.an, now=MONDAY + 2 * HOUR)
 
 
