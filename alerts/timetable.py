@@ -24,6 +24,7 @@ from alerts import (
     model_checks,
     probes,
     raising,
+    rescreens,
     routine_chats,
     routing,
 )
@@ -131,6 +132,14 @@ _ASKED_AT_MOST = 50
 def plan_check_ins(database: Database, district_id: uuid.UUID, now: dt.datetime, settings: Settings) -> Sequence[str]:
     with _unit(database, district_id) as session:
         check_ins.plan_due(session, now=now)
+    return ()
+
+
+def ring_for_rescreens(
+    database: Database, district_id: uuid.UUID, now: dt.datetime, settings: Settings
+) -> Sequence[str]:
+    with _unit(database, district_id) as session:
+        rescreens.raise_overdue(session, now=now)
     return ()
 
 
@@ -258,6 +267,7 @@ JOBS: tuple[Job, ...] = (
     Job("model_checks", 6 * 60 * _MINUTE, check_models),
     Job("following", _MINUTE, follow_students),
     Job("check_ins", 60 * _MINUTE, plan_check_ins),
+    Job("rescreens", 60 * _MINUTE, ring_for_rescreens),
     Job("follow_ups", _MINUTE, let_follow_ups_fall_due),
     Job("escalation", 15 * _SECOND, escalate),
     Job("digests", _MINUTE, put_digests),

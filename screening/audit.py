@@ -155,6 +155,7 @@ ACTIONS = frozenset(
         "webhook.added",
         "webhook.ended",
         "wording.loaded",
+        "yield.read",
     }
 )
 

@@ -4,6 +4,7 @@ import datetime as dt
 from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session
 
 from alerts import cases, interviews, triage, yields
@@ -11,6 +12,7 @@ from alerts.yields import Yield
 from screening.models import Student
 from tests.alerts.episodes import HOUR, MONDAY, ORANGE, YELLOW, look, ring, talk
 from tests.cast import Cast
+from tests.doors import app_on, caller
 from tests.factories import make_round, make_student
 
 DAY = dt.timedelta(days=1)
@@ -103,3 +105,20 @@ def test_another_schools_counselor_counts_her_own_only(cast: Cast) -> None:
         assert yields.of_round(session, round_id, "school") == []
     with cast.database.unit(cast.scope_a) as session:
         assert [each.group for each in yields.of_round(session, round_id, "school")] == ["A"]
+
+
+def test_a_lead_reads_what_came_of_her_schools_alerts_and_a_district_no_few(cast: Cast) -> None:
+    with cast.database.unit(cast.scope) as session:
+        round_id = make_round(session).id
+        ring(session, cast.students.granted_13, ORANGE, round_id=round_id)
+        ring(session, cast.students.in_school_b, ORANGE, round_id=round_id)
+    client = TestClient(app_on(cast.database))
+    seen = {}
+    for who in ("lead", "district_admin"):
+        reader = caller(client, cast.database, getattr(cast, who))
+        answer = reader.get(f"/v1/rounds/{round_id}/yield?by=school")
+        assert answer.status_code == 200
+        seen[who] = [(each["group"], each["raised"], each["is_hidden"]) for each in answer.json()["groups"]]
+    assert seen["lead"] == [("A", 1, False)]
+    assert seen["district_admin"] == [("A", None, True), ("B", None, True)]
+    assert caller(client, cast.database, cast.an).get(f"/v1/rounds/{round_id}/yield").status_code == 403
