@@ -61,7 +61,9 @@ def addresses(app: FastAPI) -> Iterator[tuple[str, str]]:
             yield from ((method, path) for method in sorted(route.methods or ()))
 
 
-def test_every_route_answers_with_them_to_everybody(app: FastAPI, cast: Cast, client: TestClient) -> None:
+def test_every_route_answers_with_them_to_everybody(
+    app: FastAPI, cast: Cast, client: TestClient, is_storm: bool
+) -> None:
     bearers = {
         "nobody": {},
         "a stranger": {"Authorization": f"Bearer {'x' * 43}"},
@@ -69,11 +71,11 @@ def test_every_route_answers_with_them_to_everybody(app: FastAPI, cast: Cast, cl
         "a counselor": {"Authorization": f"Bearer {token_for(cast.database, cast.an)}"},
     }
     seen: dict[int, int] = {}
-    for method, path in addresses(app):
-        for who, headers in bearers.items():
+    for turn, (method, path) in enumerate(addresses(app)):
+        for who in list(bearers) if is_storm else ("nobody", list(bearers)[1 + turn % 3]):
             if path == "/v1/tokens/current":
                 continue  # it would be the last one
-            came = client.request(method, path, headers=headers)
+            came = client.request(method, path, headers=bearers[who])
             assert missing(came) == [], (who, method, path, came.status_code)
             seen[came.status_code] = seen.get(came.status_code, 0) + 1
     assert set(seen) >= {200, 401, 403, 404, 422}

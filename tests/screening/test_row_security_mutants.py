@@ -231,7 +231,7 @@ def test_every_wall_that_falls_is_noticed(
     server: embedded.Server, name: str, rows: Filled, is_storm: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     every = mutants()
-    taken = every if is_storm else random.Random(SEED).sample(every, len(every) // 10)  # noqa: S311 - a sample
+    taken = every if is_storm else random.Random(SEED).sample(every, len(every) // 20)  # noqa: S311 - a sample
     url = make_url(server.url(database=name, role="superuser")).set(drivername="postgresql+psycopg")
     engine = create_engine(url, poolclass=NullPool)
     before = {table: _alarms(engine, rows, table, ()) for table in {mutant.table for mutant in taken}}
