@@ -21,6 +21,7 @@ from screening import access, audit, staff
 from screening.db import Database
 from screening.errors import NotFound
 from screening.inserting import as_array
+from screening.policy import QuietHours
 from screening.settings import Settings
 
 URGENCIES = {1: "routine", 2: "soon", 3: "immediate"}
@@ -29,9 +30,8 @@ TELLING_FROM = 2
 """A yellow alert waits in the queue and interrupts nobody."""
 ATTEMPTS = 8
 LONGEST_DELAY = dt.timedelta(hours=1)
-QUIET_FROM, QUIET_UNTIL = dt.time(21), dt.time(7)
-"""The hours of the night, in the district's time, in which only what cannot wait goes out."""
 NEVER_QUIET = ("immediate", "fault")
+"""What goes out in the policy's quiet hours too."""
 _EACH_ONCE = ("digest",)
 """What is only for its one reader: where it cannot be handed over, nobody else hears of it."""
 _RESOURCES = {
@@ -132,6 +132,7 @@ def put(session: Session, notices: Sequence[Notice], *, now: dt.datetime) -> int
     if not notices:
         return 0
     timezone: ZoneInfo = session.info["timezone"]
+    quiet = routing.quiet_hours(session)
     made = session.execute(
         _PUT,
         {
@@ -143,19 +144,19 @@ def put(session: Session, notices: Sequence[Notice], *, now: dt.datetime) -> int
             "occasions": as_array("text", [notice.occasion for notice in notices]),
             "urgencies": as_array("text", [notice.urgency for notice in notices]),
             "dues": as_array("timestamptz", [notice.due_at for notice in notices]),
-            "tries": as_array("timestamptz", [send_at(notice.urgency, now, timezone) for notice in notices]),
+            "tries": as_array("timestamptz", [send_at(notice.urgency, now, timezone, quiet) for notice in notices]),
         },
     ).all()
     return len(made)
 
 
-def send_at(urgency: str, now: dt.datetime, timezone: dt.tzinfo) -> dt.datetime:
-    """When a message of this urgency may go out: now, or where that is at night and it can wait, in the morning."""
+def send_at(urgency: str, now: dt.datetime, timezone: dt.tzinfo, quiet: QuietHours) -> dt.datetime:
+    """When a message of this urgency may go out: now, or where that is a quiet hour and it can wait, at its end."""
     local = now.astimezone(timezone)
-    if urgency in NEVER_QUIET or QUIET_UNTIL <= local.time() < QUIET_FROM:
+    if urgency in NEVER_QUIET or not quiet.holds(local.time()):
         return now
-    on = local.date() + dt.timedelta(days=local.time() >= QUIET_FROM)
-    return dt.datetime.combine(on, QUIET_UNTIL, timezone).astimezone(dt.UTC)
+    on = local.date() + dt.timedelta(days=local.time() >= quiet.ends)
+    return dt.datetime.combine(on, quiet.ends, timezone).astimezone(dt.UTC)
 
 
 # -- sending ------------------------------------------------------------------------------------------

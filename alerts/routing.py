@@ -10,7 +10,8 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from screening import access, calendars, db, policy
-from screening.policy import Policy
+from screening.policy import Policy, QuietHours
+from screening.statements import Statement
 
 LADDER = ("counselor", "deputy", "lead", "principal", "duty_officer", "district_admin")
 """Whom to ask in turn. Where nobody holds a role the next one hears; the last is always asked."""
@@ -145,6 +146,19 @@ def policies(session: Session, round_ids: Iterable[uuid.UUID | None]) -> dict[uu
         for row in session.execute(_POLICIES, parameters):
             found[row.id] = policy.parse_stored(row.body)
     return found
+
+
+_LATEST_POLICY = Statement(
+    "select d.body from rounds r join rule_sets s on s.district_id = r.district_id and s.id = r.rule_set_id"
+    " join definitions d on d.district_id = s.district_id and d.digest = s.policy_digest"
+    " where r.district_id = :district and r.state <> 'planned' order by r.opens_at desc, r.id limit 1"
+)
+
+
+def quiet_hours(session: Session) -> QuietHours:
+    """In which hours the district wants quiet: as the policy of its latest round says, or the shipped one."""
+    found = _LATEST_POLICY.run(session, {"district": access.scope_of(session).district_id}).fetchone()
+    return (policy.shipped() if found is None else policy.parse_stored(found["body"])).quiet_hours
 
 
 _LATEST_ROUND = text(

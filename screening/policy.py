@@ -4,6 +4,7 @@ A policy is a TOML file. It names bands and cut-offs of instruments and never a 
 by its digest. This file reads and checks it; `tiers` applies its rules, `alerts.clocks` its times.
 """
 
+import datetime as dt
 import hashlib
 import re
 import tomllib
@@ -93,6 +94,19 @@ class ConsentRule:
 
 
 @dataclass(frozen=True, slots=True)
+class QuietHours:
+    """From when until when, by the clock on the wall, only what cannot wait is sent; the same time twice: never."""
+
+    starts: dt.time = dt.time(21)
+    ends: dt.time = dt.time(7)
+
+    def holds(self, at: dt.time) -> bool:
+        if self.starts <= self.ends:
+            return self.starts <= at < self.ends
+        return at >= self.starts or at < self.ends
+
+
+@dataclass(frozen=True, slots=True)
 class RetentionRule:
     """How many days after a student left school the answers go, and how many more the notes of a red case stay."""
 
@@ -156,6 +170,7 @@ class Policy:
     disclosure_k: int
     file_retention_days: int
     retention: RetentionRule
+    quiet_hours: QuietHours
     model_may_use: tuple[str, ...]
     """Of grade and sex those that a model may look at; nothing else about a student is ever offered to one."""
     digest: str
@@ -407,6 +422,13 @@ class _Table:
             return Span(1, "min")
         return Span(int(found[1]), found[2])  # type: ignore[arg-type]  # the pattern allows the four units only
 
+    def time(self, key: str, default: dt.time) -> dt.time:
+        written = str(self.take(key, str, 'a time like "21:00"', "00:00", default.isoformat("minutes")))
+        if not re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", written):
+            self.note(key, 'must be a time like "21:00"')
+            return default
+        return dt.time.fromisoformat(written)
+
     def spans(self, key: str) -> tuple[Span, ...]:
         """A list of spans, each as `span` reads one; none where the key is absent."""
         found = []
@@ -464,6 +486,7 @@ def _policy(table: _Table, body: str) -> Policy:
         disclosure_k=table.whole("disclosure_k", 5, 1000),
         file_retention_days=table.whole("file_retention_days", 0, 365),
         retention=_retention(table.table("retention", {})),
+        quiet_hours=_quiet_hours(table.table("quiet_hours", {})),
         model_may_use=_model_may_use(table),
         digest=hashlib.sha256(body.encode("utf-8")).hexdigest(),
         body=body,
@@ -479,6 +502,11 @@ def _retention(table: _Table) -> RetentionRule:
             red_notes_days=table.whole("red_notes_days_more", 0, 3660, 3 * 365),
         )
     )
+
+
+def _quiet_hours(table: _Table) -> QuietHours:
+    usual = QuietHours()
+    return table.finish(QuietHours(table.time("from", usual.starts), table.time("until", usual.ends)))
 
 
 def _model_may_use(table: _Table) -> tuple[str, ...]:

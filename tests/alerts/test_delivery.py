@@ -18,12 +18,14 @@ from aiosmtpd.controller import Controller
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from alerts import delivery, triage
-from screening import staff
+from alerts import delivery, routing, triage
+from screening import policy, staff
+from screening.policy import QuietHours
 from tests.alerts.episodes import HOUR, MONDAY, ORANGE, RED, made_up_settings, race, ring
 from tests.cast import Cast
-from tests.factories import make_student
+from tests.factories import make_round, make_student
 
+NIGHT = QuietHours()
 MINUTE = dt.timedelta(minutes=1)
 
 
@@ -166,12 +168,47 @@ def test_at_night_only_what_cannot_wait_goes_out(cast: Cast) -> None:
     shanghai = ZoneInfo("Asia/Shanghai")
     night = dt.datetime(2026, 9, 7, 18, 10, tzinfo=dt.UTC)  # ten past two
     morning = dt.datetime(2026, 9, 7, 23, 0, tzinfo=dt.UTC)  # seven
-    assert delivery.send_at("immediate", night, shanghai) == night
-    assert delivery.send_at("fault", night, shanghai) == night
+    assert delivery.send_at("immediate", night, shanghai, NIGHT) == night
+    assert delivery.send_at("fault", night, shanghai, NIGHT) == night
     for urgency in ("soon", "routine", "overdue", "digest"):
-        assert delivery.send_at(urgency, night, shanghai) == morning
-        assert delivery.send_at(urgency, night - 4 * HOUR, shanghai) == morning  # ten past ten the evening before
-        assert delivery.send_at(urgency, MONDAY, shanghai) == MONDAY
+        assert delivery.send_at(urgency, night, shanghai, NIGHT) == morning
+        assert (
+            delivery.send_at(urgency, night - 4 * HOUR, shanghai, NIGHT) == morning
+        )  # ten past ten the evening before
+        assert delivery.send_at(urgency, MONDAY, shanghai, NIGHT) == MONDAY
+
+
+@pytest.mark.parametrize(
+    ("quiet", "hours"),
+    [
+        (QuietHours(dt.time(22), dt.time(6)), {22, 23, *range(6)}),
+        (QuietHours(dt.time(1), dt.time(5)), {1, 2, 3, 4}),
+        (QuietHours(dt.time(8), dt.time(8)), set()),
+    ],
+)
+def test_the_policy_says_which_hours_are_quiet(quiet: QuietHours, hours: set[int]) -> None:
+    waits = set()
+    for hour in range(24):
+        at = dt.datetime(2026, 9, 7, hour, 30, tzinfo=dt.UTC)
+        goes = delivery.send_at("soon", at, dt.UTC, quiet)
+        assert delivery.send_at("immediate", at, dt.UTC, quiet) == at
+        if goes != at:
+            waits.add(hour)
+            assert goes > at
+            assert goes.time() == quiet.ends
+            assert goes - at < dt.timedelta(days=1)
+    assert waits == hours
+
+
+def test_the_hours_are_those_of_the_districts_latest_round(cast: Cast) -> None:
+    night = dt.datetime(2026, 9, 7, 18, 10, tzinfo=dt.UTC)  # ten past two
+    body = policy.shipped().body.replace('from = "21:00"\nuntil = "07:00"', 'from = "23:00"\nuntil = "02:00"')
+    with cast.database.unit(cast.scope) as session:
+        assert routing.quiet_hours(session) == policy.shipped().quiet_hours
+        make_round(session, rules=policy.parse(body, "a copy"))
+        ring(session, cast.students.granted_13, ORANGE, at=night)
+        tries = session.execute(text("select distinct try_at from deliveries")).scalars().all()
+    assert tries == [night]
 
 
 def test_an_orange_of_the_night_is_in_the_queue_at_once_and_in_the_mail_in_the_morning(
@@ -199,7 +236,7 @@ def test_an_orange_of_the_night_is_in_the_queue_at_once_and_in_the_mail_in_the_m
     ],
 )
 def test_the_night_ends_by_the_clock_on_the_wall(now: str, wanted: str) -> None:
-    came = delivery.send_at("soon", dt.datetime.fromisoformat(now), ZoneInfo("Europe/Berlin"))
+    came = delivery.send_at("soon", dt.datetime.fromisoformat(now), ZoneInfo("Europe/Berlin"), NIGHT)
     assert came == dt.datetime.fromisoformat(wanted)
 
 

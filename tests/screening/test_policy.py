@@ -171,6 +171,8 @@ def test_every_problem_is_listed_with_its_place() -> None:
         ("at_percent = 0\n", "at_percent = 10\n", "ladder[0]"),
         ("at_percent = 50\n", "", "ladder[1].at_percent"),
         ('role = "principal"', 'role = "mayor"', "ladder[3].role"),
+        ('from = "21:00"', 'from = "9 pm"', "quiet_hours.from"),
+        ('until = "07:00"', 'until = "24:00"', "quiet_hours.until"),
         ("student_from_age = 14", "student_from_age = true", "consent.student_from_age"),
         ('code = "cn_default"', 'code = "CN default"', "code"),
         ('[tier_names.zh_CN]\nnone = "暂无关注"', "[tier_names.zh_CN]", "tier_names.zh_CN.none"),
