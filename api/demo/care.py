@@ -6,8 +6,10 @@ The counselors of the made-up district find on talking what is true of a student
 
 import datetime as dt
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 from sqlalchemy.orm import Session
 
@@ -26,6 +28,8 @@ END = 40 * DAY
 """When all this is over, and the figures are taken."""
 ORANGES, YELLOWS = 4, 2
 """How many at each school are looked at here; the others are left to whoever visits the demo."""
+AT_ONCE = 2
+_R = TypeVar("_R")
 
 
 @dataclass(frozen=True)
@@ -42,17 +46,19 @@ class Ringing:
 def live(stage: Stage, town: Town, settings: Settings) -> None:
     """Everything that people and the worker do, in the order in which it happens."""
     by_number = {pupil.number: pupil for pupil in town.pupils}
-    for school in SCHOOLS:
-        _find_whose(stage, town, school.code)
-    ringing = {school.code: _ringing(stage, by_number, school.code) for school in SCHOOLS}
-    reds = {code: [one for one in here if one.row.tier == 3] for code, here in ringing.items()}
-    neglected = next((one for here in reds.values() for one in here if one.pupil.is_in_danger), None)
-    for code, here in reds.items():
-        _care_for_reds(stage, code, [one for one in here if one is not neglected])
-    if neglected is not None:
-        _neglect(stage, settings, neglected)
-    for code, here in ringing.items():
-        _look_at_others(stage, code, here)
+    with ThreadPoolExecutor(AT_ONCE) as counselors:  # each school has its own
+
+        def at_every_school(act: Callable[[str], _R]) -> dict[str, _R]:
+            codes = [school.code for school in SCHOOLS]
+            return dict(zip(codes, counselors.map(act, codes), strict=True))
+
+        ringing = at_every_school(lambda code: _found_and_ringing(stage, town, by_number, code))
+        reds = {code: [one for one in here if one.row.tier == 3] for code, here in ringing.items()}
+        neglected = next((one for here in reds.values() for one in here if one.pupil.is_in_danger), None)
+        at_every_school(lambda code: _care_for_reds(stage, code, [one for one in reds[code] if one is not neglected]))
+        if neglected is not None:
+            _neglect(stage, settings, neglected)
+        at_every_school(lambda code: _look_at_others(stage, code, ringing[code]))
     _concern_of_a_teacher(stage, town)
     _count(stage)
 
@@ -70,6 +76,11 @@ def deliver(stage: Stage, settings: Settings) -> None:
     """Sends what waits to be sent, as the worker does; may run beside whatever else is done."""
     now = db_now(stage.database)
     delivery.deliver_pending(stage.database, stage.district_id, settings, now=now, send=Drawer())
+
+
+def _found_and_ringing(stage: Stage, town: Town, by_number: Mapping[str, Pupil], code: str) -> list[Ringing]:
+    _find_whose(stage, town, code)
+    return _ringing(stage, by_number, code)
 
 
 def _find_whose(stage: Stage, town: Town, code: str) -> None:

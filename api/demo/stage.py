@@ -4,7 +4,7 @@ import datetime as dt
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -79,6 +79,8 @@ class Stage:
 
 
 Told = Callable[[str], None]
+_Address = tuple[str, str | None, str]
+"""Role, school and address of one of the staff."""
 
 
 def build(database: Database, code: str, town: Town, *, weigh: Weigh = raising.weigh_load, told: Told) -> Stage:
@@ -86,12 +88,16 @@ def build(database: Database, code: str, town: Town, *, weigh: Weigh = raising.w
     district = staff.create_district(database, code, DISTRICT_NAME)
     with database.unit(access.Scope(district.id)) as session:
         schools = _open_schools(session)
-    with database.unit(access.Scope(district.id)) as session:
-        _hire(session, code, schools)
-    stage = Stage(database, district.id, schools, _people(database, code), {}, db_now(database))
-    told("schools and staff")
-    _enroll(stage, [pupil for pupil in town.pupils if not pupil.is_late], stage.today - dt.timedelta(days=20))
-    told("students")
+    staff_of = _addresses(code)
+    with ThreadPoolExecutor(1) as office:
+        first, others = staff_of[: len(_DISTRICT_STAFF)], staff_of[len(_DISTRICT_STAFF) :]
+        people = _hire(database, district.id, first, schools)
+        hiring = office.submit(_hire, database, district.id, others, schools)  # the district's own need not wait
+        stage = Stage(database, district.id, schools, people, {}, db_now(database))
+        told("schools")
+        _enroll(stage, [pupil for pupil in town.pupils if not pupil.is_late], stage.today - dt.timedelta(days=20))
+        stage = replace(stage, people=[*people, *hiring.result()])
+    told("staff and students")
     stage = _with_rounds(stage)
     _open(stage)
     with ThreadPoolExecutor(LOADERS) as workers:
@@ -153,11 +159,18 @@ def _open_schools(session: Session) -> dict[str, uuid.UUID]:
     return {school.code: staff.create_school(session, school.code, school.name, by=by).id for school in SCHOOLS}
 
 
-def _hire(session: Session, code: str, schools: Mapping[str, uuid.UUID]) -> None:
-    by = access.system(access.scope_of(session).district_id)
-    for place, (role, school, email) in enumerate(_addresses(code)):
-        hired = staff.hire(session, email, f"{'赵钱孙李周吴郑王冯陈'[place % 10]}老师", by=by)
-        staff.grant(session, hired, role, None if school is None else schools[school], by=by)
+def _hire(
+    database: Database, district_id: uuid.UUID, wanted: Sequence[_Address], schools: Mapping[str, uuid.UUID]
+) -> list[Person]:
+    by, people = access.system(district_id), []
+    with database.unit(access.Scope(district_id)) as session:
+        for place, (role, school, email) in enumerate(wanted):
+            at = None if school is None else schools[school]
+            hired = staff.hire(session, email, f"{'赵钱孙李周吴郑王冯陈'[place % 10]}老师", by=by)
+            staff.grant(session, hired, role, at, by=by)
+            actor = access.Actor(hired.account_id, district_id, hired.id, (access.RoleAt(role, at),))
+            people.append(Person(role, school, email, actor))
+    return people
 
 
 def _people(database: Database, code: str) -> list[Person]:
@@ -165,8 +178,8 @@ def _people(database: Database, code: str) -> list[Person]:
     return [Person(role, school, email, actor) for role, school, email, actor in found if actor is not None]
 
 
-def _addresses(code: str) -> list[tuple[str, str | None, str]]:
-    """Role, school and address of everybody on the staff: an address tells who it is."""
+def _addresses(code: str) -> list[_Address]:
+    """Everybody on the staff, the district's own first: an address tells who it is."""
     posts: list[tuple[str, str | None]] = [(role, None) for role in _DISTRICT_STAFF]
     posts += [(role, school.code) for school in SCHOOLS for role in _SCHOOL_STAFF]
     return [
