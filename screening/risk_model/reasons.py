@@ -72,7 +72,7 @@ def of_result(
     if said is None:
         return None
     instruments = rounds.rules_of(session, round_id).instruments
-    features = [name if with_questions else _without_question(name, instruments) for name in said.reasons]
+    features = [name if with_questions else without_question(name, instruments) for name in said.reasons]
     return Pointed(said.name, tuple((name, words(name, instruments, locale)) for name in dict.fromkeys(features)))
 
 
@@ -98,7 +98,8 @@ def words(feature: str, instruments: Mapping[str, Instrument], locale: str) -> s
     return _in(_CHANGE, locale).format(what=what) if change else what
 
 
-def _without_question(feature: str, instruments: Mapping[str, Instrument]) -> str:
+def without_question(feature: str, instruments: Mapping[str, Instrument]) -> str:
+    """The questionnaire that an answer was given in, in the place of the answer; anything else as it is."""
     code, _, rest = feature.partition(".")
     form, _, of = rest.partition(".")
     is_item = code in instruments and any(item.id == of for item in instruments[code].items)

@@ -1,5 +1,6 @@
 """A model beside the rules, in a district of real rows: it may raise, and whatever is wrong with it lowers nobody."""
 
+import contextlib
 import datetime as dt
 import math
 import uuid
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from alerts import labels, model_checks, models_at_work, raising, routine_chats, timetable, triage
+from alerts import labels, model_checks, models_at_work, raising, routine_chats, timetable, triage, watchdog
 from screening import consent, db, replay, rounds
 from screening.access import Actor
 from screening.errors import Conflict, Refused
@@ -44,6 +45,37 @@ def test_model_monotone_it_never_lowers_and_never_reaches_red(
     assert final <= max(rule_tier, 2)
     if not math.isfinite(probability):
         assert final == rule_tier
+
+
+def lowers_or_reddens(tier_of: Any) -> bool:
+    """Whether this way to hear a model ever lowers a rule's tier, reaches red by itself, or listens to no number."""
+    said = [float("nan"), -math.inf, math.inf, -0.5, 0.0, 0.2, 0.5, 0.9, 1.0, 1.5]
+    for rule_tier in range(4):
+        for probability in said:
+            final = tier_of(rule_tier, probability, yellow_from=0.3, orange_from=0.8)
+            is_number = math.isfinite(probability) and 0 <= probability <= 1
+            if final < rule_tier or final > max(rule_tier, 2) or (not is_number and final != rule_tier):
+                return True
+    return False
+
+
+def _by_model_alone(rule_tier: int, p: float, *, yellow_from: float, orange_from: float) -> int:
+    return 2 if p >= orange_from else 1 if p >= yellow_from else 0
+
+
+def _with_red(rule_tier: int, p: float, *, yellow_from: float, orange_from: float) -> int:
+    heard = speaking.final_tier(rule_tier, p, yellow_from=yellow_from, orange_from=orange_from)
+    return 3 if p >= (1 + orange_from) / 2 else heard
+
+
+def _of_any_number(rule_tier: int, p: float, *, yellow_from: float, orange_from: float) -> int:
+    return max(rule_tier, _by_model_alone(rule_tier, p, yellow_from=yellow_from, orange_from=orange_from))
+
+
+@pytest.mark.parametrize("without", [_by_model_alone, _with_red, _of_any_number])
+def test_each_control_is_missed_when_it_is_gone(without: Any) -> None:
+    assert not lowers_or_reddens(speaking.final_tier)
+    assert lowers_or_reddens(without)
 
 
 # -- in a district ----------------------------------------------------------------------------------------------------
@@ -138,6 +170,18 @@ def test_it_raises_to_yellow_and_orange_with_its_mark_and_an_alert(town: Town) -
     assert leading[students.granted_13.id] == ["phq9.self.phq9_1"]
 
 
+@pytest.mark.parametrize("wrong", [0, 3])
+def test_were_it_heard_wrongly_the_database_takes_neither_a_lower_tier_nor_a_red(
+    town: Town, wrong: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    activate(town)
+    before = town.tiers()
+    monkeypatch.setattr(speaking, "final_tier", lambda *tiers, **levels: wrong)
+    with contextlib.suppress(IndexError):  # for a red the model has no reason to give
+        town.run()
+    assert town.tiers() == before
+
+
 def test_twice_is_once_and_everything_replays(town: Town) -> None:
     activate(town)
     town.run()
@@ -149,7 +193,7 @@ def test_twice_is_once_and_everything_replays(town: Town) -> None:
         assert raising.sweep(session, now=db.now(session)) == 0
 
 
-BROKEN = {
+BROKEN: dict[str, dict[str, Any]] = {
     "other bytes": {"body": b"PK\x03\x04 nothing"},
     "other libraries": {"libraries": {"scikit-learn": "0.1"}},
     "other features": {"features_version": 99},
@@ -322,6 +366,27 @@ def test_a_month_is_looked_at_once(town: Town) -> None:
         assert model_checks.check_due(session, now=now) == []
         assert model_checks.check_due(session, now=now) == []
     assert len(town.rows("select * from risk_model_checks")) == 1
+
+
+def test_what_drifts_is_told_all_month_and_seen_at_the_door(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_checks, "LEAST_OF_A_MONTH", 3)
+    with town.cast.database.unit(town.cast.scope) as session:
+        model = by_hand(rounds.rules_of(session, town.round.id))
+        always_missing = {"gad7.self.gad7_1": 1.0}
+        card = {
+            "rounds": [],
+            "reference_deciles": [0.9 + n / 100 for n in range(9)],
+            "reference_missing": always_missing,
+        }
+        registry.store(session, "m2", model, model, card=card, by=town.cast.district_admin, now=db.now(session))
+    town.run()
+    with town.cast.database.unit() as session:
+        now = db.now(session)
+    for at in (now, now + dt.timedelta(minutes=5)):
+        told = timetable.run_due(town.cast.database, at, Settings.read(), only=["model_checks"])["model_checks"]
+        assert "model_drift m2 scores shifted by" in told
+        assert "1 features missing otherwise than before" in told
+    assert "job_problem" in {found.name for found in watchdog.findings(town.cast.database)}
 
 
 # -- the table of features --------------------------------------------------------------------------------------------
