@@ -21,7 +21,7 @@ from sqlalchemy.engine import make_url
 
 from api import logs, worker
 from api.app import create_app
-from screening import backup, embedded, migration, sealing
+from screening import backup, embedded, erasure, migration, sealing
 from screening.db import Database
 from screening.errors import Refused
 from screening.settings import Settings, UnsafeSettings
@@ -39,12 +39,7 @@ def open_database(settings: Settings) -> Database:
 
     Raises UnsafeSettings when production is given a superuser's connection.
     """
-    url = settings.database_url
-    if url is None:
-        server = embedded.start(settings.made_home())
-        server.supervise()
-        _HELD.append(server)
-        url = server.app_url
+    url = settings.database_url or _joined(settings).app_url
     ring = sealing.Ring([settings.master_key(), *settings.master_keys()[1:]], settings.master_keys)
     database = Database(url, ring, timezone=settings.timezone)
     try:
@@ -57,27 +52,35 @@ def open_database(settings: Settings) -> Database:
     return database
 
 
+def _joined(settings: Settings) -> embedded.Server:
+    """The embedded server, held and watched: whoever came first has the supervisor's lock for as long as it lives."""
+    server = embedded.start(settings.made_home())
+    server.supervise()
+    _HELD.append(server)
+    return server
+
+
 def migrate(settings: Settings) -> list[str]:
     """Brings the schema up to date as its owner; answers what is wrong with the walls afterwards.
 
-    Raises UnsafeSettings when there is a database of one's own, but no owner's connection to it.
+    Whoever the erasure ledger names is erased again where this database, restored by whatever means, knows nothing of
+    it. Raises UnsafeSettings when there is a database of one's own, but no owner's connection to it.
     """
-    if settings.is_embedded:
-        server = embedded.start(settings.made_home())
-        _HELD.append(server)
-        return migration.migrate(server.owner_url, embedded.APP)
-    if settings.database_owner_url is None:
-        raise UnsafeSettings(["DATABASE_OWNER_URL: is needed to migrate; the app's role owns nothing"])
-    app_role = make_url(settings.database_url or "").username or embedded.APP
-    return migration.migrate(settings.database_owner_url, app_role)
+    owner, app_role = owner_url(settings), embedded.APP
+    if not settings.is_embedded:
+        app_role = make_url(settings.database_url or "").username or embedded.APP
+    faults = migration.migrate(owner, app_role)
+    with psycopg.connect(owner, autocommit=True) as connection:
+        applied = erasure.apply_ledger(connection, settings.ledgers / erasure.FOLDER)
+    if applied:
+        logs.get().warning("erased_again", count=applied)
+    return faults
 
 
 def owner_url(settings: Settings) -> str:
     """The owner's connection, for what only an owner may do. Raises UnsafeSettings when there is none."""
     if settings.is_embedded:
-        server = embedded.start(settings.made_home())
-        _HELD.append(server)
-        return server.owner_url
+        return _joined(settings).owner_url
     if settings.database_owner_url is None:
         raise UnsafeSettings(["DATABASE_OWNER_URL: is needed for this; the app's role owns nothing"])
     return settings.database_owner_url

@@ -31,11 +31,12 @@ SCREENING = (sys.executable, "-m", "api.cli")
 
 @dataclass
 class Service:
-    """Web, a worker beside it and another one apart, kept up as a service manager keeps them."""
+    """Web with its worker beside, later another worker apart, kept up as a service manager keeps them."""
 
     home: Path
     port: int
     superuser_url: str
+    has_worker_apart: bool = False
     programs: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
     begun: Counter[str] = field(default_factory=Counter)
     _stopping: threading.Event = field(default_factory=threading.Event)
@@ -63,6 +64,8 @@ class Service:
         commands = {"web": ("serve", "--port", str(self.port)), "worker": ("worker",)}
         while not self._stopping.wait(0.1):
             for name, arguments in commands.items():
+                if name == "worker" and not self.has_worker_apart:
+                    continue
                 if name not in self.programs or self.programs[name].poll() is not None:
                     self.programs[name] = self._began(name, arguments)
 

@@ -39,7 +39,7 @@ def settled(service: Service, folder: Path, count: int, rate: float) -> Stream:
         with database.unit(scope) as session:
             school = staff.create_school(session, "S", "School", by=access.system(district.id))
             session.execute(
-                _STUDENTS,
+                STUDENTS,
                 {
                     "district": district.id,
                     "school": school.id,
@@ -60,7 +60,7 @@ def settled(service: Service, folder: Path, count: int, rate: float) -> Stream:
     return Stream(service.port, token, places, frozenset(places[::RED_IN]), rate)
 
 
-_STUDENTS = text(
+STUDENTS = text(
     "with n as (select * from unnest(cast(:ids as uuid[]), cast(:hashes as bytea[])) as n (id, hash)),"
     " made as (insert into students (district_id, id, school_id, sex, born_month)"
     "  select :district, id, :school, 'f', '2011-03-01' from n),"
@@ -82,13 +82,16 @@ def test_whatever_is_killed_while_forms_come_in_nothing_acknowledged_is_lost_or_
         try:
             storming.waited(service.does_web_answer, time.monotonic())
             sending = stream.begin()
+            alone = storming.kill(service, "postmaster", chance)  # the web itself has to bring it back
+            service.has_worker_apart = True
             kills = killed(service, wanted, chance, pause=2.5 if is_storm else 0.5)
             stream.ending.set()
             sending.join(2 * storming.PATIENCE)
             found = looked_up(service, stream)
         finally:
             service.stop()
-    tell(stream, kills, found)
+    assert alone is not None
+    tell(stream, [alone, *kills], found)
     assert len(kills) == wanted
     assert len(stream.acknowledged) == stream.sent > 0
     assert found == {
