@@ -5,6 +5,7 @@ It is looked for in the account itself, so that no door can forget it.
 
 import datetime as dt
 import uuid
+from collections.abc import Collection
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -32,16 +33,23 @@ _MANY = text(
 )
 
 
+_HELD = text(
+    "select s.id as staff_id, r.school_id from staff s left join staff_roles r on r.district_id = s.district_id"
+    " and r.staff_id = s.id and (r.until_at is null or r.until_at > now())"
+    " where s.district_id = :district and s.account_id = :account"
+)
+
+
 def watch(session: Session, *, now: dt.datetime) -> int:
     """Tells of everybody who was shown more than the budget within the last hour, once an hour; answers of how many."""
     district_id = access.scope_of(session).district_id
     wanted = {"district": district_id, "since": now - AN_HOUR, "now": now, "opened": OPENED, "named": NAMED}
     found = session.execute(_MANY, wanted).all()
-    readers = [staff.actor_of(session, row.actor_id, district_id) for row in found]
-    access.enter(session, access.Scope(district_id))  # who somebody is was asked in a scope of nobody's
-    for row, reader in zip(found, readers, strict=True):
-        _tell(session, reader, "reading", row.actor_id, f"many/{now:%Y-%m-%dT%H}", now)
-        by = access.system(district_id)
+    by = access.system(district_id)
+    for row in found:
+        held = session.execute(_HELD, {"district": district_id, "account": row.actor_id}).all()
+        people = _people(session, TOLD, {each.school_id for each in held} | {None}) - {each.staff_id for each in held}
+        _tell(session, people, None, "reading", row.actor_id, f"many/{now:%Y-%m-%dT%H}", now)
         audit.record(
             session, by, "access.budget_spent", "account", row.actor_id, opened=row.opened, named=row.named
         )  # fmt: skip
@@ -50,30 +58,31 @@ def watch(session: Session, *, now: dt.datetime) -> int:
 
 def export_asked(session: Session, asked: Export, *, by: access.Actor, now: dt.datetime) -> None:
     """Tells those who may grant it."""
-    _tell(session, by, "export", asked.id, "asked", now, roles=tuple(exports.DECIDING), school_id=asked.school_id)
+    people = _people(session, tuple(exports.DECIDING), {asked.school_id}) - {by.person}
+    _tell(session, people, asked.school_id, "export", asked.id, "asked", now)
 
 
 def export_made(session: Session, made: Export, *, by: access.Actor, now: dt.datetime) -> None:
     """Tells of many rows that left."""
     if made.row_count > exports.MANY:
-        _tell(session, by, "export", made.id, "made", now, school_id=made.school_id)
+        people = _people(session, TOLD, {made.school_id}) - {by.person}
+        _tell(session, people, made.school_id, "export", made.id, "made", now)
+
+
+def _people(session: Session, roles: tuple[str, ...], places: Collection[uuid.UUID | None]) -> set[uuid.UUID]:
+    return {one for place in places for one in staff.people_with(session, roles, place)}
 
 
 def _tell(
     session: Session,
-    reader: access.Actor,
+    people: Collection[uuid.UUID],
+    school_id: uuid.UUID | None,
     subject: str,
     subject_id: uuid.UUID,
     occasion: str,
     now: dt.datetime,
-    *,
-    roles: tuple[str, ...] = TOLD,
-    school_id: uuid.UUID | None = None,
 ) -> None:
-    places = {school_id} if school_id else {each.school_id for each in reader.roles} | {None}
-    people = {one for place in places for one in staff.people_with(session, roles, place)}
     notices = [
-        delivery.Notice(one, school_id, subject, subject_id, occasion, "immediate", now)
-        for one in sorted(people - {reader.staff_id})
+        delivery.Notice(one, school_id, subject, subject_id, occasion, "immediate", now) for one in sorted(people)
     ]
     delivery.put(session, notices, now=now)

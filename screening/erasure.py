@@ -13,6 +13,7 @@ import os
 import uuid
 from collections import Counter
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ def erase_due(database: Database, district_id: uuid.UUID, now: dt.datetime, fold
             ended = str(session.execute(_ERASE, {"id": row.id}).scalar())
             if ended == "done":
                 # before the commit: what the ledger knows too much is only erased again
-                _write(folder, district_id, row.student_id, row.extent, now)
+                _write(folder, district_id, row.student_id, row.extent, now, erasure_id=row.id)
             if ended in ("done", "taken_back") or (ended == "narrowed" and row.narrowed_at is None):
                 by = access.system(district_id)
                 audit.record(session, by, f"erasure.{ended}", "student", row.student_id, extent=row.extent)
@@ -93,15 +94,24 @@ def erase_due(database: Database, district_id: uuid.UUID, now: dt.datetime, fold
 
 
 def apply_ledger(owner: "psycopg.Connection[Any]", folder: Path) -> int:
-    """Erases again, as the owner, whom the ledger names and this database still knows; answers how many entries."""
-    applied = 0
-    for district_id, student_id, extent in _entries(folder):
-        if student_id is None:
-            applied += _erase_rows_of_district(owner, district_id)
-        else:
-            applied += owner.execute(_ERASE_AGAIN, [extent, district_id, student_id]).rowcount
-            owner.execute(_END, [district_id, student_id, extent])
-    return applied
+    """Erases again, as the owner, whom the ledger names and this database still knows; answers how many entries.
+
+    An erasure that this database knows to be done is left alone: what somebody answered after it, on a new consent,
+    is no part of it.
+    """
+    return sum(_apply(owner, entry) for entry in _entries(folder))
+
+
+def _apply(owner: "psycopg.Connection[Any]", entry: "_Entry") -> int:
+    if entry.student_id is None:
+        is_there = owner.execute("select 1 from districts where id = %s", [entry.district_id]).fetchone()
+        return _erase_rows_of_district(owner, entry.district_id) if is_there else 0
+    if owner.execute(_IS_DONE, [entry.district_id, entry.erasure_id]).fetchone():
+        return 0
+    with owner.transaction():
+        found = owner.execute(_ERASE_AGAIN, [entry.extent, entry.district_id, entry.student_id]).rowcount
+        owner.execute(_END, [entry.district_id, entry.student_id, entry.extent])
+    return found
 
 
 def erase_district(owner: "psycopg.Connection[Any]", district_id: uuid.UUID, folder: Path, now: dt.datetime) -> int:
@@ -144,9 +154,18 @@ def _erase_rows_of_district(owner: "psycopg.Connection[Any]", district_id: uuid.
     return gone
 
 
-def _write(folder: Path, district_id: uuid.UUID, student_id: uuid.UUID | None, extent: str, now: dt.datetime) -> None:
+def _write(
+    folder: Path,
+    district_id: uuid.UUID,
+    student_id: uuid.UUID | None,
+    extent: str,
+    now: dt.datetime,
+    *,
+    erasure_id: uuid.UUID | None = None,
+) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     told = {"student": str(student_id) if student_id else None, "extent": extent, "at": now.isoformat()}
+    told |= {"erasure": str(erasure_id)} if erasure_id else {}
     handle = os.open(folder / f"{district_id}.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     with os.fdopen(handle, "ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -155,11 +174,21 @@ def _write(folder: Path, district_id: uuid.UUID, student_id: uuid.UUID | None, e
         os.fsync(file.fileno())
 
 
-def _entries(folder: Path) -> Iterator[tuple[uuid.UUID, uuid.UUID | None, str]]:
+@dataclass(frozen=True)
+class _Entry:
+    district_id: uuid.UUID
+    student_id: uuid.UUID | None
+    """None: the whole district."""
+    extent: str
+    erasure_id: uuid.UUID | None
+
+
+def _entries(folder: Path) -> Iterator[_Entry]:
     for path in sorted(folder.glob("*.jsonl")):
         for line in path.read_text().splitlines():
             told = json.loads(line)
-            yield uuid.UUID(path.stem), uuid.UUID(told["student"]) if told["student"] else None, told["extent"]
+            student, done_as = (uuid.UUID(told[name]) if told.get(name) else None for name in ("student", "erasure"))
+            yield _Entry(uuid.UUID(path.stem), student, told["extent"], done_as)
 
 
 _KEPT = frozenset({"audit_entries", "audit_seals", "audit_heads"})
@@ -175,6 +204,7 @@ _DUE = text(
 )
 _ERASE = text("select erase_as_asked(:id)")
 _ERASE_AGAIN = "select erase_student(district_id, id, %s) from students where district_id = %s and id = %s"
+_IS_DONE = "select 1 from erasures where district_id = %s and id = %s and state = 'done'"
 _END = (
     "update erasures set state = 'done', ended_at = now()"
     " where district_id = %s and student_id = %s and extent = %s and state = 'waiting'"

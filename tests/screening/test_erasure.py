@@ -183,6 +183,33 @@ def _is_set(migrations: str, table: str, column: str) -> bool:
     return any(column in statement for statement in statements)
 
 
+def test_the_ledger_erases_nothing_that_came_after_an_erasure_that_this_database_knows(home: Home) -> None:
+    student = home.cast.students.granted_13
+    home.answer(student, 1)
+    home.withdraw(student)
+    assert home.erase() == {"done": 1}
+    with home.cast.database.unit(home.cast.scope) as session:
+        decide(session, student.id, "granted", at=home.now + dt.timedelta(hours=3))
+        home.round_id = make_round(session).id
+    with home.cast.database.unit(home.cast.scope) as session:
+        place = session.execute(
+            text("select id from assignments where student_id = :student and round_id = :round"),
+            {"student": student.id, "round": home.round_id},
+        ).scalar_one()
+        later = home.now + dt.timedelta(hours=4)
+        pages = {f"{code}_{n}": 1 for code, count in (("phq9", 9), ("gad7", 7)) for n in range(1, count + 1)}
+        assignments.save(session, place, pages, by=home.cast.an, now=later)
+        assignments.submit(session, place, by=home.cast.an, now=later)
+    assert home.count("results", student) == 1
+    with psycopg.connect(home.owner_url, autocommit=True) as owner:
+        assert erasure.apply_ledger(owner, home.ledger) == 0
+        assert home.count("results", student) == 1
+        # a database of before knows nothing of it
+        owner.execute("update erasures set state = 'waiting', ended_at = null")
+        assert erasure.apply_ledger(owner, home.ledger) == 1
+    assert (home.count("results", student), home.state(student)) == (0, "done")
+
+
 def test_the_app_erases_nothing_that_was_not_asked_for(home: Home) -> None:
     student = home.cast.students.granted_13
     with home.cast.database.direct() as app:
