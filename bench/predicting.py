@@ -29,12 +29,14 @@ MOST_SECONDS, MOST_MB, MOST_MS, MOST_OF_PLAIN = 10.0, 2048.0, 5.0, 1.2
 def bench(report: Report, rows: int, runs: int) -> None:
     report.begin(f"G. The model beside the rules, {len(_NAMES)} answers a student")
     most = MOST_SECONDS * max(rows, 50_000) / 1_000_000
-    found = apart.run("bench.predicting:alone", rows=rows)
+    found = apart.run("bench.predicting:alone", rows=rows, runs=runs)
     peak = {"process": found.peak_mb, "of it prediction": found.peak_mb - found.value["before_mb"]}
     report.add(
-        Figure("model", f"{rows:,} students", [found.value["seconds"]], rows=rows, peak_mb=peak,
-               goal=f"{most:g} s, 2 GB", is_met=found.value["seconds"] <= most and found.peak_mb <= MOST_MB)
+        Figure("model", f"{rows:,} students", found.value["seconds"], rows=rows, peak_mb=peak, goal=f"{most:g} s, 2 GB",
+               is_met=statistics.median(found.value["seconds"]) <= most and found.peak_mb <= MOST_MB,
+               more={"processor_s": found.value["processor"]})
     )  # fmt: skip
+    report.note("model", f"of the processor {found.value['processor']:.2f} s of these")
     both = apart.run("bench.predicting:beside", rows=rows, runs=runs).value
     report.check("model: order no worse than by trees alone", both["auroc"] >= both["plain_auroc"] - 0.01, True)
     share = statistics.median(both["product"]) / statistics.median(both["plain"])
@@ -54,11 +56,12 @@ def bench(report: Report, rows: int, runs: int) -> None:
 # -- in a process of its own ------------------------------------------------------------------------------------------
 
 
-def alone(rows: int) -> dict[str, float]:
-    """Seconds to predict, and the memory in use before."""
+def alone(rows: int, runs: int) -> dict[str, Any]:
+    """Seconds to predict each time, of the processor once, and the memory in use before."""
     model, (x, _) = _taught(), made_up(rows, 2)
-    before_mb = apart.peak_mb()
-    return {"seconds": _seconds(lambda: model.probability(x))[0], "before_mb": before_mb}
+    before_mb, processor = apart.peak_mb(), time.process_time()
+    seconds = [_seconds(lambda: model.probability(x))[0] for _ in range(runs)]
+    return {"seconds": seconds, "processor": (time.process_time() - processor) / runs, "before_mb": before_mb}
 
 
 def beside(rows: int, runs: int) -> dict[str, Any]:

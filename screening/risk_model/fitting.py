@@ -8,6 +8,7 @@ makes probabilities of them.
 """
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -82,12 +83,13 @@ class Model:
         """Log-odds before calibration, a number a row."""
         _must_fit(x, self.columns)
         found = np.empty(len(x))
-        for start in range(0, len(x), PREDICTED_AT_ONCE):
-            part = slice(start, start + PREDICTED_AT_ONCE)
-            by_column = np.ascontiguousarray(x[part].T, dtype=np.float32)
-            found[part] = self.linear.margin(by_column)
-            if self.trees is not None:
-                found[part] = (found[part] + self.trees.margin(by_column)) / 2
+        with _one_thread(len(x)):
+            for start in range(0, len(x), PREDICTED_AT_ONCE):
+                part = slice(start, start + PREDICTED_AT_ONCE)
+                by_column = np.ascontiguousarray(x[part].T, dtype=np.float32)
+                found[part] = self.linear.margin(by_column)
+                if self.trees is not None:
+                    found[part] = (found[part] + self.trees.margin(by_column)) / 2
         return found
 
     def probability(self, x: Matrix) -> Numbers:
@@ -327,6 +329,18 @@ def _blanked(x: Matrix, settings: Settings) -> Matrix:
         left_out_here = chance.random(x.shape[1]) < chance.uniform(0, settings.blanked)
         found[np.ix_(school, np.flatnonzero(left_out_here))] = np.nan
     return found
+
+
+@contextmanager
+def _one_thread(rows: int) -> Iterator[None]:
+    """For many rows: where others work too, the threads of BLAS wait for each other longer than one alone works."""
+    if rows <= PREDICTED_AT_ONCE:
+        yield
+        return
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, user_api="blas"):
+        yield
 
 
 def _logistic(margins: Numbers) -> Numbers:

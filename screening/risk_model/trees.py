@@ -38,17 +38,17 @@ class Trees:
         found = np.full(by_column.shape[1], self.base)
         if not len(self.feature):
             return found
-        code = np.zeros((len(self.feature), by_column.shape[1]), dtype=np.intp)
+        said = np.zeros((len(self.feature), by_column.shape[1]), dtype=np.uint8)
         for question in range(self.feature.shape[1]):
-            code += self._said(by_column, question).view(np.uint8) * np.uint8(1 << question)
-        code += np.arange(len(code))[:, None] * self.worth.shape[1]
-        found += self.worth.ravel().take(code).sum(axis=0)
+            said |= self._said(by_column, question).view(np.uint8) << question
+        found += self.worth.ravel().take(said + np.arange(len(said))[:, None] * self.worth.shape[1]).sum(axis=0)
         return found
 
     def _said(self, by_column: npt.NDArray[np.float32], question: int) -> npt.NDArray[np.bool_]:
-        asked, limit = by_column[self.feature[:, question]], self.threshold[:, question, None]
-        # a missing answer is neither above nor at most anything
-        said: npt.NDArray[np.bool_] = np.where(self.is_missing_low[:, question, None], ~(asked > limit), asked <= limit)
+        asked = by_column[self.feature[:, question]]
+        said: npt.NDArray[np.bool_] = asked <= self.threshold[:, question, None]
+        low = np.flatnonzero(self.is_missing_low[:, question])
+        said[low] |= np.isnan(asked[low])
         return said
 
     def goes_against(self, directions: Sequence[int]) -> bool:
