@@ -1,10 +1,12 @@
 """Ways out of the house: mail, the console, and nowhere. What goes out holds an urgency, a link, a school, a time."""
 
+import contextlib
 import datetime as dt
 import smtplib
 import ssl
 import sys
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from email.message import EmailMessage
 from email.utils import format_datetime
@@ -100,10 +102,22 @@ class Smtp:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self._kept: smtplib.SMTP | None = None
+        self._is_keeping = False
+
+    @contextlib.contextmanager
+    def keeping(self) -> Iterator[None]:
+        """One connection for all messages of the block: greeting and securing it takes longer than a message."""
+        self._is_keeping = True
+        try:
+            yield
+        finally:
+            self._is_keeping = False
+            self._leave()
 
     def __call__(self, address: str, message: Message) -> None:
         try:
-            with self._connection() as server:
+            with self._at_hand() as server:
                 server.send_message(self._mail(address, message))
         except smtplib.SMTPRecipientsRefused as refusal:
             codes = [code for code, _ in refusal.recipients.values()]
@@ -123,6 +137,24 @@ class Smtp:
                 server.noop()
         except (smtplib.SMTPException, OSError) as failure:
             raise Undeliverable(f"smtp_{type(failure).__name__}") from None
+
+    @contextlib.contextmanager
+    def _at_hand(self) -> Iterator[smtplib.SMTP]:
+        if not self._is_keeping:
+            with self._connection() as server:
+                yield server
+            return
+        if self._kept is None or not _answers(self._kept):
+            self._leave()
+            self._kept = self._connection()
+        yield self._kept
+
+    def _leave(self) -> None:
+        left, self._kept = self._kept, None
+        if left is not None:
+            with contextlib.suppress(smtplib.SMTPException, OSError):
+                left.quit()
+            left.close()
 
     def _connection(self) -> smtplib.SMTP:
         parts = urlsplit(self.settings.smtp_url or "")
@@ -157,6 +189,14 @@ class Smtp:
         mail["Subject"] = subject
         mail.set_content(body)
         return mail
+
+
+def _answers(server: smtplib.SMTP) -> bool:
+    """Whether a connection that was kept still holds; a server may hang up whenever it likes."""
+    try:
+        return server.noop()[0] == 250
+    except (smtplib.SMTPException, OSError):
+        return False
 
 
 class Console:

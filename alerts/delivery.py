@@ -1,5 +1,6 @@
 """Sends what is pending, by webhook or mail: an urgency, a link, a school and a time, and nothing else."""
 
+import contextlib
 import datetime as dt
 import uuid
 from collections.abc import Iterable, Sequence
@@ -14,6 +15,7 @@ from alerts import routing, webhooks
 from alerts.channels import Channel as Channel
 from alerts.channels import Message as Message
 from alerts.channels import Probe as Probe
+from alerts.channels import Smtp
 from alerts.channels import Undeliverable as Undeliverable
 from alerts.channels import channel_of as channel_of
 from alerts.channels import written as written
@@ -196,12 +198,13 @@ def deliver_pending(
     """
     sender = _Sender(settings, send, now)
     sent = failed = 0
-    while True:
-        with database.unit(access.Scope(district_id)) as session:
-            outcome = sender.next(session, subject)
-        if outcome is None:
-            return Delivered(sent, failed)
-        sent, failed = sent + outcome, failed + (not outcome)
+    with sender.mail.keeping() if isinstance(sender.mail, Smtp) else contextlib.nullcontext():
+        while True:
+            with database.unit(access.Scope(district_id)) as session:
+                outcome = sender.next(session, subject)
+            if outcome is None:
+                return Delivered(sent, failed)
+            sent, failed = sent + outcome, failed + (not outcome)
 
 
 _UNHEARD = text(

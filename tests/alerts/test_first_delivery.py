@@ -1,8 +1,12 @@
 """How long it takes from a form that was acknowledged until a mail server has the first message about it."""
 
+import contextlib
 import math
+import os
 import random
 import socketserver
+import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -15,15 +19,16 @@ import pytest
 from sqlalchemy import text
 
 from alerts import raising
-from api import worker
 from screening import access, assignments, db, identity, sealing
 from screening.db import Database
-from tests.alerts.episodes import made_up_settings
 from tests.cast import Cast, assemble
 from tests.factories import make_round
 from tests.test_storm import STUDENTS
 
+ROOT = Path(__file__).resolve().parents[2]
 MOST_SECONDS = 5.0
+PATIENCE = 30.0
+"""In the ordinary run, beside other tests: that it goes out at all."""
 WEIGHTY_IN = 14
 
 
@@ -128,27 +133,58 @@ class Desk:
         return len(places) / (time.monotonic() - began)
 
 
+WORKER = """
+import os, signal, sys, threading
+from api import worker
+from screening.db import Database
+from screening.settings import Settings
+
+stop = threading.Event()
+signal.signal(signal.SIGTERM, lambda *_: stop.set())
+database = Database(os.environ["DATABASE_URL"], bytes.fromhex(os.environ["KEY"]))
+print("ready", flush=True)
+worker.run(database, Settings.read(), stop)
+"""
+
+
+@contextlib.contextmanager
+def at_work(cast: Cast, mailbox: Mailbox, home: Path) -> Iterator[None]:
+    """A worker in a process of its own, until the block ends."""
+    environ = {
+        "PYTHONPATH": str(ROOT),
+        "SCREENING_HOME": str(home),
+        "SCREENING_SMTP_URL": f"smtp://127.0.0.1:{mailbox.port}",
+        "DATABASE_URL": cast.database.url,
+        "KEY": cast.database.ring.first.hex(),
+    }
+    command, quietly = [sys.executable, "-c", WORKER], subprocess.DEVNULL
+    process = subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, **environ}, stdout=subprocess.PIPE, stderr=quietly, text=True
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield
+    finally:
+        process.terminate()
+        process.communicate()
+
+
 @pytest.mark.storm
 def test_the_first_message_is_handed_over_within_seconds_while_forms_come_in(
     home: Cast, mailbox: Mailbox, tmp_path: Path, is_storm: bool
 ) -> None:
     rate, seconds = (150, 30) if is_storm else (15, 2)
-    settings = made_up_settings(tmp_path, SCREENING_SMTP_URL=f"smtp://127.0.0.1:{mailbox.port}")
-    places, desk, stop = places_of(home, rate * seconds), Desk(home), threading.Event()
-    at_work = threading.Thread(target=worker.run, args=(home.database, settings, stop))
-    at_work.start()
-    try:
+    places, desk = places_of(home, rate * seconds), Desk(home)
+    with at_work(home, mailbox, tmp_path):
         reached = desk.run(places, rate)
         lags = _waited_for(home, mailbox, desk)
-    finally:
-        stop.set()
-        at_work.join()
     p50, p99 = (lags[math.ceil(share * len(lags)) - 1] for share in (0.5, 0.99))
     print(  # noqa: T201 - the figure is the point
         f"{len(places)} forms at {reached:.0f}/s, {len(lags)} alerts: first message handed over"
         f" p50 {p50:.2f} s, p99 {p99:.2f} s, longest {lags[-1]:.2f} s"
     )
-    assert p99 <= MOST_SECONDS
+    assert p99 <= (MOST_SECONDS if is_storm else PATIENCE)
 
 
 _FIRST = text(
