@@ -85,7 +85,7 @@ def erase_due(database: Database, district_id: uuid.UUID, now: dt.datetime, fold
             ended = str(session.execute(_ERASE, {"id": row.id}).scalar())
             if ended == "done":
                 # before the commit: what the ledger knows too much is only erased again
-                _write(folder, district_id, row.student_id, row.extent, now, erasure_id=row.id)
+                _write(folder, district_id, row.student_id, row.extent, now, erasure=str(row.id), reason=row.reason)
             if ended in ("done", "taken_back") or (ended == "narrowed" and row.narrowed_at is None):
                 by = access.system(district_id)
                 audit.record(session, by, f"erasure.{ended}", "student", row.student_id, extent=row.extent)
@@ -96,8 +96,8 @@ def erase_due(database: Database, district_id: uuid.UUID, now: dt.datetime, fold
 def apply_ledger(owner: "psycopg.Connection[Any]", folder: Path) -> int:
     """Erases again, as the owner, whom the ledger names and this database still knows; answers how many entries.
 
-    An erasure that this database knows to be done is left alone: what somebody answered after it, on a new consent,
-    is no part of it.
+    Each is applied once: what somebody answered after it, on a new consent, is no part of it. One that still waits
+    here while a red is open is left to the worker, which holds it until that is resolved.
     """
     return sum(_apply(owner, entry) for entry in _entries(folder))
 
@@ -106,11 +106,20 @@ def _apply(owner: "psycopg.Connection[Any]", entry: "_Entry") -> int:
     if entry.student_id is None:
         is_there = owner.execute("select 1 from districts where id = %s", [entry.district_id]).fetchone()
         return _erase_rows_of_district(owner, entry.district_id) if is_there else 0
-    if owner.execute(_IS_DONE, [entry.district_id, entry.erasure_id]).fetchone():
+    about = {
+        "district": entry.district_id,
+        "student": entry.student_id,
+        "extent": entry.extent,
+        "erasure": entry.erasure_id,
+        "reason": entry.reason,
+        "at": entry.at,
+    }
+    if owner.execute(_IS_SETTLED, about).fetchone():
         return 0
     with owner.transaction():
-        found = owner.execute(_ERASE_AGAIN, [entry.extent, entry.district_id, entry.student_id]).rowcount
-        owner.execute(_END, [entry.district_id, entry.student_id, entry.extent])
+        found = owner.execute(_ERASE_AGAIN, about).rowcount
+        owner.execute(_END, about)
+        owner.execute(_NOTE, about)
     return found
 
 
@@ -160,12 +169,11 @@ def _write(
     student_id: uuid.UUID | None,
     extent: str,
     now: dt.datetime,
-    *,
-    erasure_id: uuid.UUID | None = None,
+    **more: str,
 ) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     told = {"student": str(student_id) if student_id else None, "extent": extent, "at": now.isoformat()}
-    told |= {"erasure": str(erasure_id)} if erasure_id else {}
+    told |= more
     handle = os.open(folder / f"{district_id}.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     with os.fdopen(handle, "ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -180,15 +188,25 @@ class _Entry:
     student_id: uuid.UUID | None
     """None: the whole district."""
     extent: str
-    erasure_id: uuid.UUID | None
+    at: dt.datetime
+    erasure_id: uuid.UUID
+    reason: str
 
 
 def _entries(folder: Path) -> Iterator[_Entry]:
     for path in sorted(folder.glob("*.jsonl")):
+        district_id = uuid.UUID(path.stem)
         for line in path.read_text().splitlines():
             told = json.loads(line)
-            student, done_as = (uuid.UUID(told[name]) if told.get(name) else None for name in ("student", "erasure"))
-            yield _Entry(uuid.UUID(path.stem), student, told["extent"], done_as)
+            yield _Entry(
+                district_id,
+                uuid.UUID(told["student"]) if told["student"] else None,
+                told["extent"],
+                dt.datetime.fromisoformat(told["at"]),
+                # a line without one is known by itself
+                uuid.UUID(told["erasure"]) if "erasure" in told else uuid.uuid5(district_id, line),
+                told.get("reason", "request"),
+            )
 
 
 _KEPT = frozenset({"audit_entries", "audit_seals", "audit_heads"})
@@ -199,13 +217,30 @@ _ASK = text(
     " on conflict (district_id, student_id, extent) where state = 'waiting' do nothing returning student_id"
 )
 _DUE = text(
-    "select id, student_id, extent, narrowed_at from erasures"
+    "select id, student_id, extent, reason, narrowed_at from erasures"
     " where district_id = :district and state = 'waiting' and due_at <= :now order by due_at"
 )
 _ERASE = text("select erase_as_asked(:id)")
-_ERASE_AGAIN = "select erase_student(district_id, id, %s) from students where district_id = %s and id = %s"
-_IS_DONE = "select 1 from erasures where district_id = %s and id = %s and state = 'done'"
+_ERASE_AGAIN = (
+    "select erase_student(district_id, id, %(extent)s) from students"
+    " where district_id = %(district)s and id = %(student)s"
+)
+_IS_SETTLED = (
+    "select 1 from erasures e where e.district_id = %(district)s and e.student_id = %(student)s and ("
+    " (e.id = %(erasure)s and e.state = 'done')"
+    " or (e.extent = %(extent)s and e.state = 'waiting' and ("
+    "  exists (select from alerts a where a.district_id = e.district_id and a.student_id = e.student_id"
+    "   and a.tier = 3 and a.closed_at is null)"
+    "  or exists (select from cases c where c.district_id = e.district_id and c.student_id = e.student_id"
+    "   and c.tier = 3 and c.state <> 'closed'))))"
+)
 _END = (
-    "update erasures set state = 'done', ended_at = now()"
-    " where district_id = %s and student_id = %s and extent = %s and state = 'waiting'"
+    "update erasures set state = 'done', ended_at = now() where district_id = %(district)s"
+    " and student_id = %(student)s and extent = %(extent)s and state = 'waiting'"
+)
+_NOTE = (
+    "insert into erasures (district_id, id, student_id, school_id, extent, reason, state, asked_at, due_at, ended_at)"
+    " select s.district_id, %(erasure)s, s.id, s.school_id, %(extent)s, %(reason)s, 'done', %(at)s, %(at)s, now()"
+    " from students s where s.district_id = %(district)s and s.id = %(student)s"
+    " on conflict (district_id, id) do update set state = 'done', ended_at = now()"
 )

@@ -205,9 +205,16 @@ def test_the_ledger_erases_nothing_that_came_after_an_erasure_that_this_database
         assert erasure.apply_ledger(owner, home.ledger) == 0
         assert home.count("results", student) == 1
         # a database of before knows nothing of it
-        owner.execute("update erasures set state = 'waiting', ended_at = null")
+        owner.execute("delete from erasures")
         assert erasure.apply_ledger(owner, home.ledger) == 1
-    assert (home.count("results", student), home.state(student)) == (0, "done")
+        assert (home.count("results", student), home.state(student)) == (0, "done")
+        assert erasure.apply_ledger(owner, home.ledger) == 0
+        # where it waits still, and a red came up, the worker holds it
+        owner.execute("update erasures set state = 'waiting', ended_at = null")
+        with home.cast.database.unit(home.cast.scope) as session:
+            ring(session, student, RED)
+        assert erasure.apply_ledger(owner, home.ledger) == 0
+        assert home.state(student) == "waiting"
 
 
 def test_the_app_erases_nothing_that_was_not_asked_for(home: Home) -> None:
