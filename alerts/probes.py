@@ -70,8 +70,9 @@ def run(database: Database, district_id: uuid.UUID, *, now: dt.datetime) -> bool
         if last is not None and last > now - EVERY:
             return False
         _hand_in(session, now)
+    with database.unit(scope) as session:  # apart, so that nothing old can keep a new one from coming
         forget(session, now=now)
-        return True
+    return True
 
 
 def forget(session: Session, *, now: dt.datetime) -> int:

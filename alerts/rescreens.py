@@ -74,7 +74,7 @@ def raise_overdue(session: Session, *, now: dt.datetime) -> int:
     return len(fresh)
 
 
-# Of an alert that was not confirmed, or that was another child's, nothing is asked again.
+# Of an alert that was not confirmed, or that was another child's, nothing is asked again; nor is whoever declined.
 _TRUE = text(
     "select a.id, a.student_id, s.school_id, a.round_id, a.tier, a.has_self_harm, a.raised_at,"
     " array(select r.recorded_at from results r where r.district_id = a.district_id and r.student_id = a.student_id"
@@ -84,6 +84,9 @@ _TRUE = text(
     " and (cast(:schools as uuid[]) is null or s.school_id = any(:schools))"
     " and exists (select from enrollments e where e.district_id = a.district_id and e.student_id = a.student_id"
     "  and e.until_on is null)"
+    " and not exists (select from (select distinct on (given_by) decision from consents"
+    "  where district_id = a.district_id and student_id = a.student_id"
+    "  order by given_by, decided_at desc, recorded_at desc, decision = 'granted') c where c.decision <> 'granted')"
     " and (select t.outcome from triages t where t.district_id = a.district_id and t.alert_id = a.id"
     "  order by t.proposed_at desc limit 1) in ('case_opened', 'merged', 'monitor')"
 )

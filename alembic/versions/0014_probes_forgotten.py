@@ -33,6 +33,9 @@ begin
   delete from acknowledgements where district_id = v_district and alert_id = any(v_alerts);
   delete from alert_reasons where district_id = v_district and alert_id = any(v_alerts);
   delete from alerts where district_id = v_district and id = any(v_alerts);
+  delete from risk_scores where district_id = v_district and round_id = any(v_rounds);
+  delete from routine_chats where district_id = v_district and round_id = any(v_rounds);
+  delete from routine_draws where district_id = v_district and round_id = any(v_rounds);
   delete from weighings where district_id = v_district and round_id = any(v_rounds);
   delete from results where district_id = v_district and round_id = any(v_rounds);
   delete from administrations where district_id = v_district and round_id = any(v_rounds);
@@ -40,6 +43,7 @@ begin
   delete from safety_answers where district_id = v_district and assignment_id = any(v_places);
   delete from assignments where district_id = v_district and id = any(v_places);
   delete from coverage_summaries where district_id = v_district and round_id = any(v_rounds);
+  delete from coverage_releases where district_id = v_district and round_id = any(v_rounds);
   delete from openings where district_id = v_district and round_id = any(v_rounds);
   delete from round_instruments where district_id = v_district and round_id = any(v_rounds);
   delete from rounds where district_id = v_district and id = any(v_rounds);

@@ -13,7 +13,7 @@ from screening.models import Student
 from tests.alerts.episodes import HOUR, MONDAY, ORANGE, RED, YELLOW, answered, in_case, look
 from tests.cast import Cast
 from tests.doors import PHQ9, app_on, caller
-from tests.factories import make_round
+from tests.factories import decide, make_round
 
 DAY = 24 * HOUR
 
@@ -48,6 +48,14 @@ def test_what_was_not_confirmed_is_not_asked_again(cast: Cast) -> None:
         watched = answered(session, cast.students.own_grant_15, YELLOW, cast.an)
         look(session, watched.id, "monitor", by=cast.an)
         assert days_of(session, MONDAY + 60 * DAY) == [49]
+
+
+def test_whoever_takes_the_consent_back_is_not_asked_again(cast: Cast) -> None:
+    with cast.database.unit(cast.scope) as session:
+        in_case(session, cast.students.granted_13, RED, cast.an)
+        assert days_of(session, MONDAY + 60 * DAY) == [14, 42]
+        decide(session, cast.students.granted_13.id, "withdrawn", at=MONDAY + DAY)
+        assert days_of(session, MONDAY + 60 * DAY) == []
 
 
 def test_nobody_elses_school_sees_it(cast: Cast) -> None:
