@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import re
 import zipfile
 from collections.abc import Callable
 from functools import cache
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import api.v1
 from screening.risk_model import fitting, storing
 from screening.risk_model.storing import ModelUnusable
 
@@ -76,6 +78,15 @@ def _packed(content: dict[str, bytes]) -> bytes:
     with zipfile.ZipFile(buffer, "w") as packed:
         for name, body in content.items():
             packed.writestr(name, body)
+    return buffer.getvalue()
+
+
+def _bomb() -> bytes:
+    """A few kilobytes that unpack to more than any model is."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("schema.json", b"{}")
+        packed.writestr("1.npy", bytes(storing.LARGEST))
     return buffer.getvalue()
 
 
@@ -161,7 +172,7 @@ def poisons(marker: Path) -> dict[str, bytes]:
         "layer under layer": _repacked(deep),
         "no zip": b"PK\x03\x04" + pickled,
         "nothing": b"",
-        "a bomb": _packed({"schema.json": b"{}", "1.npy": b""}) + b"",
+        "a bomb": _bomb(),
         "half a file": stored()[: len(stored()) // 2],
     }  # fmt: skip
 
@@ -174,6 +185,19 @@ def test_no_poisoned_file_runs_anything(tmp_path: Path) -> None:
         with pytest.raises(ModelUnusable):
             storing.load(body, digest=storing.digest_of(body), versions=storing.libraries())
         assert not marker.exists(), name
+
+
+def test_a_bomb_is_small_until_it_is_unpacked() -> None:
+    body = _bomb()
+    assert len(body) < 100_000
+    with pytest.raises(ModelUnusable, match="when unpacked"):
+        storing.read(body)
+
+
+def test_no_door_asks_a_model_or_opens_its_bytes() -> None:
+    doors = Path(api.v1.__file__).parent.glob("*.py")
+    asked = re.compile(r"\b(speaking|storing|fitting|probability\(|registry\.opened)")
+    assert [door.name for door in doors if asked.search(door.read_text(encoding="utf-8"))] == []
 
 
 def test_the_marker_would_be_there_if_anything_ran(tmp_path: Path) -> None:
