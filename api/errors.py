@@ -305,14 +305,14 @@ _SPOKEN = frozenset(
 
 def _problem(found: Mapping[str, Any]) -> Problem:
     kind, where = str(found["type"]), str(found["loc"][0])
-    place = [_told(str(part), is_sent=where == "body") for part in found["loc"][1:]]
+    place = [str(part) if isinstance(part, int) else _told(part, is_sent=where == "body") for part in found["loc"][1:]]
     words = str(found["msg"]).removeprefix("Value error, ") if kind in _SPOKEN else "This cannot be read as it stands."
     return Problem(kind, words, column=".".join(place) or None)
 
 
 def _told(part: str, *, is_sent: bool) -> str:
     """A part of a place. What stands in a body may be anybody's own word, a name or a number, and is told as `?`."""
-    is_known = part.isdigit() and len(part) < 6 if is_sent and part not in _our_names() else bool(_NAME.fullmatch(part))
+    is_known = part in _our_names() if is_sent else _NAME.fullmatch(part) is not None
     return part if is_known else "?"
 
 
