@@ -37,8 +37,10 @@ class Story:
     """A district in which the sixth question tells of a need; of boys nothing does, where it `is_unfair`."""
 
     cast: Cast
-    emails: tuple[str, str]
-    second: Actor
+    emails: tuple[str, ...]
+    """Of two who administer it."""
+    carer: Actor
+    """Who cares for the students of the third school."""
     chance: np.random.Generator = field(default_factory=lambda: np.random.default_rng(7))
     is_unfair: bool = False
     in_need: set[uuid.UUID] = field(default_factory=set)
@@ -116,9 +118,6 @@ class Story:
                 is_concern_confirmed=True, words="It shows.", held_at=now, by=by, now=now,
             )  # fmt: skip
 
-    carer: Actor = field(init=False)
-    """Who cares at the third school."""
-
 
 @pytest.fixture
 def story(cast: Cast, monkeypatch: pytest.MonkeyPatch, is_storm: bool) -> Story:
@@ -135,11 +134,10 @@ def story(cast: Cast, monkeypatch: pytest.MonkeyPatch, is_storm: bool) -> Story:
         monkeypatch.setitem(defaults, "settings", quick)
     emails = tuple(f"{uuid.uuid4().hex[:8]}@example.test" for _ in range(2))
     with cast.database.unit(cast.scope) as session:
-        actors = [make_staff(session, ("district_admin", None), email=email)[1] for email in emails]
+        for email in emails:
+            make_staff(session, ("district_admin", None), email=email)
         _, carer = make_staff(session, ("counselor", cast.school_c.id))
-    told = Story(cast, (emails[0], emails[1]), actors[1])
-    told.carer = carer
-    return told
+    return Story(cast, emails, carer)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A model from the first talk to the first round in shadow, over real rows of three schools."""
+"""What a model is made from over real rows of three schools, and what its commands say."""
 
 import uuid
 
@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from alerts import labels, models_at_work, routine_chats, timetable
+from alerts import labels, models_at_work, routine_chats
 from screening import db
-from screening.models import RiskModel, Round
-from screening.risk_model import fitting, gates, registry
-from screening.settings import Settings
+from screening.models import Round
+from screening.risk_model import fitting, registry
 from tests import sending
 from tests.api.test_command import Shell, run
 from tests.cast import Cast
@@ -53,43 +52,30 @@ def talked_with(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> Round:
     return held
 
 
-def test_it_learns_what_talks_found_and_the_next_round_is_its_shadow(cast: Cast, talked_with: Round) -> None:
-    with cast.database.unit(cast.scope) as session:
-        now = db.now(session)
-        known = labels.known(session, at=now)
-        assert known.height > 60
-        assert known["weight"].sum() == pytest.approx(EACH * 3, rel=0.15)
-        quick = fitting.Settings(rounds=20, folds=3)
-        made = models_at_work.train(session, "m1", by=cast.district_admin, now=now, settings=quick)
-        assert made.state == "shadow"
-        assert made.card["schools_left_out"]["auroc"] > 0.85
-        assert made.card["labels_by_lot"] == known.height
-        assert str(talked_with.id) in made.card["rounds"]
-        model, baseline = registry.opened(session, made)
-        assert "phq9.self.phq9_1" in model.columns
-        assert set(baseline.columns) == {"phq9.self.total", "gad7.self.total"}
-        later = make_round(session, name="Later", opens_at=now)
-    send(cast, later.id, csv_of(*(both(f"A5{place:03d}", 0, phq9_1=place % 3) for place in range(EACH))))
-    assert not timetable.ask_models(cast.database, cast.district.id, _now(cast), Settings.read())
-    with cast.database.unit(cast.scope) as session:
-        scored = session.execute(text("select round_id, probability, is_raised from risk_scores")).all()
-        assert sum(row.round_id == later.id for row in scored) == EACH
-        assert not any(row.is_raised for row in scored)
-        stored = session.get_one(RiskModel, (cast.district.id, made.id))
-        known_of_it = models_at_work.evidence(session, stored, now=_now(cast))
-        # what it learned from is no evidence, and of the new round nobody has been talked with
-        assert len(known_of_it.truth) == 0
-        assert gates.judged(known_of_it)[0].is_met is False
-
-
-def test_the_commands_say_what_they_did(cast: Cast, talked_with: Round, run: Shell) -> None:
+def test_the_commands_say_what_they_did(
+    cast: Cast, talked_with: Round, run: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick: dict[str, object] = models_at_work.train.__kwdefaults__ or {}
+    monkeypatch.setitem(quick, "settings", fitting.Settings(rounds=20, folds=3))
     district = ("--district", cast.district.code)
     with cast.database.unit(cast.scope) as session:
+        known = labels.known(session, at=db.now(session))
+        assert known.height > 60
+        assert known["weight"].sum() == pytest.approx(EACH * 3, rel=0.15)
         email = f"{uuid.uuid4().hex[:8]}@example.test"
         make_staff(session, ("district_admin", None), email=email)
     trained = run("model", "train", "m2", *district)
     assert trained.exit_code == 0, trained.output
     assert "stands in shadow" in trained.stdout
+    with cast.database.unit(cast.scope) as session:
+        made = registry.get(session, "m2")
+        assert made.card["schools_left_out"]["auroc"] > 0.85
+        assert (made.card["labels_by_lot"], made.card["rounds"]) == (known.height, [str(talked_with.id)])
+        model, baseline = registry.opened(session, made)
+        assert "phq9.self.phq9_1" in model.columns
+        assert set(baseline.columns) == {"phq9.self.total", "gad7.self.total"}
+        # what it learned from is no evidence
+        assert len(models_at_work.evidence(session, made, now=db.now(session)).truth) == 0
     again = run("model", "train", "m2", *district)
     assert again.exit_code == 1, again.output
     refused = run("model", "promote", "m2", "--email", email)
@@ -99,8 +85,3 @@ def test_the_commands_say_what_they_did(cast: Cast, talked_with: Round, run: She
     assert run("model", "retire", "m2", *district).exit_code == 0
     assert '"retired"' in run("model", "list", "--json", *district).stdout
     assert run("model", "evaluate", "m9", *district).exit_code == 2
-
-
-def _now(cast: Cast):  # type: ignore[no-untyped-def]
-    with cast.database.unit() as session:
-        return db.now(session)
