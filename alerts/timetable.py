@@ -177,7 +177,7 @@ def put_digests(database: Database, district_id: uuid.UUID, now: dt.datetime, se
 
 
 def deliver(database: Database, district_id: uuid.UUID, now: dt.datetime, settings: Settings) -> Sequence[str]:
-    delivery.deliver_pending(database, district_id, settings, now=now)
+    delivery.deliver_all(database, district_id, settings, now=now)
     with _unit(database, district_id) as session:
         return delivery.problems(session, now=now)
 

@@ -353,3 +353,16 @@ def recipients(session: Session, alert_id: uuid.UUID) -> set[uuid.UUID]:
 def send(cast: Cast, settings: Any, now: dt.datetime, channel: delivery.Channel | None = None) -> tuple[int, int]:
     came = delivery.deliver_pending(cast.database, cast.district.id, settings, now=now, send=channel)
     return came.sent, came.failed
+
+
+def test_many_messages_are_sent_by_several_hands_each_once(cast: Cast, tmp_path: Path, inbox: Inbox, port: int) -> None:
+    with cast.database.unit(cast.scope) as session:
+        for _ in range(delivery.MANY):
+            ring(session, make_student(session, cast.school_a.id), RED)
+    settings = made_up_settings(tmp_path, SCREENING_SMTP_URL=f"smtp://127.0.0.1:{port}")
+    came = delivery.deliver_all(cast.database, cast.district.id, settings, now=MONDAY)
+    assert (came.sent, came.failed) == (2 * delivery.MANY, 0)
+    assert delivery.deliver_all(cast.database, cast.district.id, settings, now=MONDAY).sent == 0
+    with cast.database.unit(cast.scope) as session:
+        rows = session.execute(text("select state, attempts from deliveries")).all()
+    assert {tuple(row) for row in rows} == {("sent", 1)}
