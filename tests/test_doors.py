@@ -70,7 +70,7 @@ EXPECTED: dict[tuple[str, str], frozenset[str]] = {
     ("GET", "/v1/policies/{code}"): KNOW_RULES,
     ("GET", "/v1/models"): KNOW_RULES - {"school_admin"},
     ("GET", "/v1/models/{name}"): KNOW_RULES - {"school_admin"},
-    ("GET", "/v1/models/{name}/evaluation"): KNOW_RULES - {"school_admin"},
+    ("GET", "/v1/models/{name}/evaluation"): KNOW_RULES - {"school_admin", "counselor", "lead"},
     ("POST", "/v1/models/{name}/promotion"): ADMIN,
     ("POST", "/v1/models/{name}/retirement"): ADMIN,
     ("GET", "/v1/routine-chats"): CARE,

@@ -19,6 +19,9 @@ door = Door(prefix="/v1/models", tag="models")
 
 READING = frozenset({"counselor", "lead", "district_analyst", "district_admin", "privacy_officer", "auditor"})
 
+JUDGING = frozenset({"district_analyst", "district_admin", "privacy_officer", "auditor"})
+"""Who sees the whole district: of one school alone the figures would be others."""
+
 
 class PromotionBody(Body):
     """`capacity`: of all students, the share that counselors can see beyond those whom the rules find.
@@ -83,7 +86,7 @@ class FoundView(View):
 
 
 class MissedView(View):
-    """Of those in need in a group, the share that is missed; null without a case."""
+    """Of those in need in a group, the share that is missed; null where they are too few to tell."""
 
     group: str
     cases: int
@@ -130,7 +133,7 @@ def show(name: str, session: SessionDep) -> ModelView:
     return _shown(session, registry.get(session, name))
 
 
-@door.get("/{name}/evaluation", roles=READING)
+@door.get("/{name}/evaluation", roles=JUDGING)
 def evaluate(
     name: str,
     session: SessionDep,

@@ -136,7 +136,9 @@ def _gates_of_groups(evidence: Evidence) -> Iterator[Gate]:
 
 
 def _in_words(one: Missed) -> str:
-    return f"{one.group}: " + (f"{one.missed:.0%} of {one.cases} missed" if one.missed is not None else "no case known")
+    return f"{one.group}: " + (
+        f"{one.missed:.0%} of {one.cases} missed" if one.missed is not None else f"{one.cases} in need, too few to tell"
+    )
 
 
 def fairness(evidence: Evidence) -> list[Gap]:

@@ -51,7 +51,7 @@ class CutPoint:
 
 @dataclass(frozen=True)
 class Missed:
-    """Of those in need in one group, the share that is not found, and of how many; (0, 1) around nothing for none."""
+    """Of those in need in one group, the share that is not found, and of how many; None for too few to tell."""
 
     group: str
     cases: int
@@ -239,8 +239,8 @@ def missed_by(
     values = np.asarray(of)
     every = sorted({str(kind) for kind in values[~_absent(values)]} | set(kinds))
     rows = [(kind, (values == kind) & (y == 1)) for kind in every]
-    missed = tuple(_missed(kind, found[mask], w[mask]) for kind, mask in rows)
-    shares = [(one.missed, one) for one in missed if one.missed is not None and one.cases >= least_cases]
+    missed = tuple(_missed(kind, found[mask], w[mask], least_cases) for kind, mask in rows)
+    shares = [(one.missed, one) for one in missed if one.missed is not None]
     if len(shares) < 2 or len(shares) < len(missed):
         return Gap(by, missed, None, None)
     high, low = max(shares, key=lambda pair: pair[0]), min(shares, key=lambda pair: pair[0])
@@ -309,9 +309,9 @@ def shift(said: Numbers, tenths: Sequence[float]) -> float:
     return float(((seen - expected) * np.log(seen / expected)).sum())
 
 
-def _missed(kind: str, found: Numbers, weight: Numbers) -> Missed:
-    if not len(found):
-        return Missed(kind, 0, None, (0.0, 1.0))
+def _missed(kind: str, found: Numbers, weight: Numbers, least_cases: int) -> Missed:
+    if len(found) < max(1, least_cases):  # of few, a share would tell of each
+        return Missed(kind, len(found), None, (0.0, 1.0))
     share = float(np.average(1 - found, weights=weight))
     # the number of equally weighted students who would tell as much (Kish)
     return Missed(kind, len(found), share, wilson(share, float(weight.sum() ** 2 / (weight**2).sum())))

@@ -51,14 +51,15 @@ def test_closed_gates_are_told_with_their_numbers(cast: Cast, client: TestClient
 
 
 def test_the_evaluation_says_what_is_not_known(cast: Cast, client: TestClient, name: str) -> None:
-    lead = caller(client, cast.database, cast.lead)
-    found = lead.get(f"/v1/models/{name}/evaluation", params={"rural_school": "A"}).json()
+    lead, admin = (caller(client, cast.database, who) for who in (cast.lead, cast.district_admin))
+    assert lead.get(f"/v1/models/{name}/evaluation").status_code == 403
+    found = admin.get(f"/v1/models/{name}/evaluation", params={"rural_school": "A"}).json()
     assert (found["labels"], found["rules"]["sensitivity"]) == (0, None)
     assert found["rules"]["interval"] == found["rules_and_model"]["interval"] == [0, 1]
     assert {gap["by"] for gap in found["fairness"]} == {"sex", "stage", "setting"}
     assert all(gap["gap"] is None for gap in found["fairness"])
     assert {gate["name"]: gate["is_met"] for gate in found["gates"]}["shadow_round"] is False
-    assert lead.get(f"/v1/models/{name}/evaluation", params={"rural_school": "Z"}).status_code == 404
+    assert admin.get(f"/v1/models/{name}/evaluation", params={"rural_school": "Z"}).status_code == 404
 
 
 def test_a_routine_chat_is_answered_once_by_its_school(cast: Cast, client: TestClient) -> None:
