@@ -12,7 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError, ResponseValidationError
 from fastapi.responses import Response
 from pydantic import BaseModel
-from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
@@ -229,6 +229,7 @@ def install(app: FastAPI) -> None:
         (OperationalError, _busy),
         (InterfaceError, _busy),
         (PoolTimeout, _busy),
+        (DBAPIError, _database),
     ):
         app.add_exception_handler(kind, answering)
 
@@ -270,6 +271,12 @@ async def _busy(request: Request, error: Exception) -> Response:
     logs.get().warning("database_busy", error=type(error).__name__, where=logs.where(error), method=request.method)
     busy = "The service cannot answer just now. Nothing was lost that was confirmed before; try again shortly."
     return answer(503, ServiceBusy.code, busy, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+
+async def _database(request: Request, error: Exception) -> Response:
+    """A link that breaks in the middle of an answer has no code of the database's, and no class of its own."""
+    is_cut = isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) is None
+    return await _busy(request, error) if is_cut else await _unknown(request, error)
 
 
 async def _unknown(request: Request, error: Exception) -> Response:

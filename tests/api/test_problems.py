@@ -4,10 +4,11 @@ import json
 import logging
 from collections.abc import Iterator
 
+import psycopg
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError, OperationalError
 
 from api import errors, seats
 from api.app import add, create_app
@@ -131,6 +132,10 @@ def broken(database: Database) -> Iterator[TestClient]:
     def fail(how: str) -> Alive:
         if how == "busy":
             raise OperationalError("select secret", {}, Exception("secret"))
+        if how == "cut":
+            raise DatabaseError("select secret", {}, psycopg.DatabaseError("server closed the connection: secret"))
+        if how == "wrong":
+            raise DatabaseError("select secret", {}, psycopg.errors.UndefinedTable("secret"))
         if how == "answer":
             return "secret"  # type: ignore[return-value]
         raise RuntimeError("secret of a child")
@@ -159,10 +164,17 @@ def test_an_answer_that_is_not_as_promised_is_no_answer(broken: TestClient) -> N
     assert "secret" not in came.text
 
 
-def test_a_database_that_does_not_answer_asks_to_come_back(broken: TestClient) -> None:
-    came = broken.get("/broken/busy")
+@pytest.mark.parametrize("kind", ["busy", "cut"])
+def test_a_database_that_does_not_answer_asks_to_come_back(broken: TestClient, kind: str) -> None:
+    came = broken.get(f"/broken/{kind}")
     assert (came.status_code, came.json()["code"]) == (503, "busy")
     assert came.headers["retry-after"] == str(errors.RETRY_AFTER_SECONDS)
+    assert "secret" not in came.text
+
+
+def test_a_statement_that_is_wrong_is_no_busy_database(broken: TestClient) -> None:
+    came = broken.get("/broken/wrong")
+    assert (came.status_code, came.json()["code"]) == (500, "unexpected")
     assert "secret" not in came.text
 
 
