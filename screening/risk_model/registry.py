@@ -15,6 +15,7 @@ from screening.models import RiskModel, RiskModelApproval
 from screening.risk_model import features, storing
 from screening.risk_model.fitting import Model
 from screening.risk_model.storing import ModelUnusable
+from screening.statements import Statement
 
 APPROVERS = frozenset({"district_admin"})
 """Two different people who administer the district."""
@@ -125,11 +126,14 @@ def active(session: Session) -> RiskModel | None:
 
 def silent(session: Session) -> tuple[str, str] | None:
     """The active model that could not be asked when it was last tried, and why; None while all is well."""
-    wanted = select(RiskModel.name, RiskModel.problem).where(
-        RiskModel.state == "active", RiskModel.problem.is_not(None)
-    )
-    found = session.execute(wanted).first()
-    return None if found is None else (found.name, str(found.problem))
+    found = _SILENT.run(session, {"district": access.scope_of(session).district_id}).fetchone()
+    return None if found is None else (found["name"], found["problem"])
+
+
+_SILENT = Statement(
+    "select name, problem from risk_models"
+    " where district_id = :district and state = 'active' and problem is not null limit 1"
+)
 
 
 def retire(session: Session, model: RiskModel, *, by: access.Actor, now: dt.datetime) -> RiskModel:
