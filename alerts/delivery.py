@@ -137,7 +137,8 @@ def put(session: Session, notices: Sequence[Notice], *, now: dt.datetime) -> int
     if not notices:
         return 0
     timezone: ZoneInfo = session.info["timezone"]
-    quiet = routing.quiet_hours(session)
+    can_wait = any(notice.urgency not in NEVER_QUIET for notice in notices)
+    quiet = routing.quiet_hours(session) if can_wait else QuietHours()
     made = session.execute(
         _PUT,
         {
