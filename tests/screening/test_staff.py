@@ -164,5 +164,6 @@ def test_a_token_lasts_a_while_and_is_for_an_account_of_the_district(cast: Cast)
 def test_what_was_done_is_kept_account_of(cast: Cast) -> None:
     token_for(cast, cast.an)
     with cast.database.unit(cast.scope) as session:
+        make_staff(session, ("counselor", cast.school_a.id))
         actions = set(session.execute(text("select action from audit_entries")).scalars())
     assert {"district.created", "school.created", "account.created", "role.granted", "token.issued"} <= actions
