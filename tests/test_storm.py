@@ -104,7 +104,8 @@ def test_whatever_is_killed_while_forms_come_in_nothing_acknowledged_is_lost_or_
         "alerts without a red": 0,
         "reds of which nobody is told": 0,
     }
-    assert max(each.web_after_database for each in kills if each.kind != "web") <= MOST_AFTER_DATABASE
+    if is_storm:  # a few kills beside other tests would time the machine
+        assert max(each.web_after_database for each in kills if each.kind != "web") <= MOST_AFTER_DATABASE
 
 
 def killed(service: Service, wanted: int, chance: random.Random, *, pause: float) -> list[Kill]:
