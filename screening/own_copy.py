@@ -86,7 +86,7 @@ def _results(known: _Known) -> list[Mapping[str, Any]]:
         if each.result is not None:
             policy = rounds.rules_of(known.session, each.round_id).policy
             why = [words for _, _, words in tiers.explain(each.result.reasons, policy, known.locale)]
-            tier = policy.tier_names[known.locale][each.result.tier]
+            tier = policy.tier_name(each.result.tier, known.locale)
             found.append({"round": each.name, "at": each.result.recorded_at, "tier": tier, "because": why})
     return found
 
