@@ -9,9 +9,8 @@ from sqlalchemy.orm import Session
 
 from alerts import cases, delivery, following, routing
 from alerts.models import Alert, Recusal
-from screening import access, audit
-from screening.errors import NotFound, Refused
-from screening.models import Student
+from screening import access, audit, students
+from screening.errors import Refused
 
 REASONS = ("subject", "relative", "other")
 
@@ -25,7 +24,7 @@ def recuse(
     """
     if reason not in REASONS:
         raise Refused(f"The reason is one of these: {', '.join(REASONS)}.", code="unknown_reason")
-    school_id = _school_of(session, student_id)
+    school_id = students.school_of(session, student_id)
     cases.require(by, (*cases.CARING, "principal") if by.person == person_id else ("lead", "principal"), school_id)
     made = session.execute(
         postgresql.insert(Recusal)
@@ -106,14 +105,3 @@ def _hand_on_case(
     others = [each for each in following.carers(rota, school_id, case_id) if each not in out]
     if others:  # else it keeps its owner's name until the lead has found somebody; the owner can do nothing in it
         cases.give_to(session, case_id, others[0], "conflict", by=by, now=now)
-
-
-def _school_of(session: Session, student_id: uuid.UUID) -> uuid.UUID:
-    found = session.scalar(
-        select(Student.school_id).where(
-            Student.district_id == access.scope_of(session).district_id, Student.id == student_id
-        )
-    )
-    if found is None:
-        raise NotFound("There is no such student.")
-    return found

@@ -12,10 +12,9 @@ from sqlalchemy.orm import Session
 
 from alerts import cases, raising, routing
 from alerts.models import Acknowledgement, Alert, AlertReason, Triage
-from screening import access, audit, sealing
+from screening import access, audit, sealing, students
 from screening.errors import Conflict, NotFound, Refused
 from screening.inserting import as_array
-from screening.models import Student
 from screening.results import Signal
 from screening.statements import Statement
 
@@ -283,7 +282,7 @@ def identify(
 ) -> Triage:
     """An upload concern is this student's: its reasons go into the student's own alert, and it ends as merged."""
     held = _held(session, alert_id)
-    school_id = _school_of(session, student_id)
+    school_id = students.school_of(session, student_id)
     cases.require(by, cases.CARING, school_id)
     if held.student_id is not None:
         raise Refused("This alert has its student already.", code="identified")
@@ -311,7 +310,7 @@ def misplace(
     The alert of the wrong one ends only on a second person's word (`confirm_triage`), whatever its tier; both stay.
     """
     held = _held(session, alert_id)
-    school_id = _school_of(session, student_id)
+    school_id = students.school_of(session, student_id)
     for where in (held.school_id, school_id):
         cases.require(by, cases.CARING, where)
     cases.refuse_recused(session, by, held.student_id)
@@ -342,7 +341,7 @@ def raise_concern(
     """What somebody observed becomes a reason of the student's open alert, which it opens or raises; returns its id."""
     if tier not in (1, 2, 3):
         raise Refused("A concern is yellow, orange or red.", code="unknown_tier")
-    school_id = _school_of(session, student_id)
+    school_id = students.school_of(session, student_id)
     cases.require(by, CONCERNED, school_id)
     source = f"concern/{uuid.uuid4()}"
     signal = Signal(
@@ -561,14 +560,3 @@ def _take_into_case(session: Session, held: Alert, made: Triage, by: access.Acto
     made.case_id = case.id
     made.outcome = "case_opened" if case.opened_at == now and case.opened_by == by.person else "merged"
     held.state = "triaged"
-
-
-def _school_of(session: Session, student_id: uuid.UUID) -> uuid.UUID:
-    school_id = session.execute(
-        select(Student.school_id).where(
-            Student.district_id == access.scope_of(session).district_id, Student.id == student_id
-        )
-    ).scalar_one_or_none()
-    if school_id is None:
-        raise NotFound("There is no such student.")
-    return school_id

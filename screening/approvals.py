@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from screening import access, audit, calendars, sealing, staff
+from screening import access, audit, calendars, sealing, staff, students
 from screening.errors import Conflict, NotFound, Refused
-from screening.models import AccessRequest, Student
+from screening.models import AccessRequest
 
 KINDS = ("assignment", "request", "break_glass")
 STATES = ("waiting", "granted", "refused", "ended")
@@ -42,7 +42,7 @@ def assign(
 
     Raises NotFound for a student or a person who is not of that school, Refused for oneself and without a reason.
     """
-    school_id = _school_of(session, student_id)
+    school_id = students.school_of(session, student_id)
     _require_second_person(person_id, by)
     if person_id not in staff.people_with(session, ASKING, school_id):
         raise NotFound("Nobody with this id cares for students at this school.")
@@ -64,7 +64,7 @@ def ask(
     Whoever asks again while it waits gets the same request. Raises NotFound for a student out of scope, Refused
     without a reason (`reason_missing`) and for too long (`too_long`).
     """
-    school_id = _school_of(session, student_id)
+    school_id = students.school_of(session, student_id)
     span = dt.timedelta(hours=hours)
     if not dt.timedelta() < span <= LONGEST:
         raise Refused(f"Access ends after {LONGEST.days} days at the latest.", code="too_long")
@@ -141,7 +141,7 @@ def break_glass(
     Raises NotFound for a student out of scope, Refused without a reason (`reason_missing`), for more than four hours
     (`too_long`), and when the second factor was not shown within the last minutes (`second_factor_old`).
     """
-    school_id = _school_of(session, student_id)
+    school_id = students.school_of(session, student_id)
     span = dt.timedelta(hours=hours)
     if not by.has(*BREAKING, school_id=school_id):
         raise NotFound("There is no such student.")
@@ -322,17 +322,6 @@ def _one(session: Session, student_id: uuid.UUID, person_id: uuid.UUID, kind: st
         )
         .limit(1)
     ).one_or_none()
-
-
-def _school_of(session: Session, student_id: uuid.UUID) -> uuid.UUID:
-    found = session.scalar(
-        select(Student.school_id).where(
-            Student.district_id == access.scope_of(session).district_id, Student.id == student_id
-        )
-    )
-    if found is None or not access.reaches(session, found):
-        raise NotFound("There is no such student.")
-    return found
 
 
 def _require_part(found: AccessRequest, by: access.Actor) -> None:

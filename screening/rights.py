@@ -12,9 +12,9 @@ from collections.abc import Collection, Mapping, Sequence
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from screening import access, audit, erasure, sealing
+from screening import access, audit, erasure, sealing, students
 from screening.errors import Conflict, NotFound, Refused
-from screening.models import RightsRequest, Student
+from screening.models import RightsRequest
 
 KINDS = ("see", "copy", "correct", "delete", "review")
 ASKING = frozenset({"student", "guardian"})
@@ -50,7 +50,7 @@ def ask(
 
     Raises NotFound for a student out of scope.
     """
-    school_id = _school_of(session, student_id)
+    school_id = students.school_of(session, student_id)
     waiting = session.scalars(
         select(RightsRequest).where(
             RightsRequest.district_id == access.scope_of(session).district_id,
@@ -199,17 +199,6 @@ def _grant(
             raise Refused("Say whether the answers are erased or the whole person.", code="extent_missing")
         found.extent = extent
         erasure.ask(session, [found.student_id], extent, "request", by=by, now=now)
-
-
-def _school_of(session: Session, student_id: uuid.UUID) -> uuid.UUID:
-    found = session.scalar(
-        select(Student.school_id).where(
-            Student.district_id == access.scope_of(session).district_id, Student.id == student_id
-        )
-    )
-    if found is None or not access.reaches(session, found):
-        raise NotFound("There is no such student.")
-    return found
 
 
 def _place(request_id: uuid.UUID, part: str) -> str:

@@ -77,6 +77,18 @@ def get(session: Session, student_id: uuid.UUID) -> Enrolled:
     return Enrolled(*row)
 
 
+def school_of(session: Session, student_id: uuid.UUID) -> uuid.UUID:
+    """The school where a student stands. Raises NotFound for one out of scope."""
+    about = {"district": access.scope_of(session).district_id, "student": student_id}
+    found: uuid.UUID | None = session.execute(_SCHOOL, about).scalar()
+    if found is None or not access.reaches(session, found):
+        raise NotFound("There is no such student.")
+    return found
+
+
+_SCHOOL = text("select school_id from students where district_id = :district and id = :student")
+
+
 def named(session: Session, student_ids: Collection[uuid.UUID], *, by: access.Actor) -> Mapping[uuid.UUID, str]:
     """The names of these students, as far as the scope reaches; that they were opened is kept account of."""
     found = identity.names(session, student_ids)

@@ -24,6 +24,11 @@ ONE = (
     "/v1/access-requests/{request_id}",
     "/v1/rights-requests/{rights_request_id}",
 )
+WRITTEN = {
+    "/v1/alerts": {"tier": "yellow", "facts": "Alone at every break."},
+    "/v1/rights-requests": {"asked_as": "guardian", "kind": "correct", "words": "The number is another one."},
+    "/v1/access-requests": {"reason": "I know the family.", "hours": 4},
+}
 MANY = ("/v1/students", "/v1/access-requests", "/v1/rights-requests", "/v1/exports")
 
 
@@ -52,6 +57,10 @@ def test_a_school_sees_nothing_of_another_though_the_first_wall_has_fallen(
         address = things.at(path, cast.school_a.id)
         assert own.get(address).status_code == 200, path
         assert stranger.get(address).status_code == 404, path
+    about = {"student_id": str(cast.students.granted_13.id)}
+    for path, body in WRITTEN.items():
+        assert stranger.post(path, json=about | body).status_code == 404, path
+        assert own.post(path, json=about | body).status_code == 201, path
     for path in MANY:
         mine, theirs = own.get(path).text, stranger.get(path).text
         assert str(cast.students.in_school_b.id) in theirs or len(theirs) < 60, path
