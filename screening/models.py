@@ -558,6 +558,55 @@ class RightsRequest(Row):
     """What is erased: answers or the person."""
 
 
+class StudentMerge(Row):
+    """That two student rows are one child: proposed by one person, confirmed by another, and undone by two again.
+
+    Nothing that is kept of either row is moved or written anew; while it stands (`merged`), both are read as one.
+    It belongs to the schools of both rows: each sees it.
+    """
+
+    __tablename__ = "student_merges"
+    __table_args__ = (
+        tenant("students", "student_id"),
+        tenant("students", "duplicate_id"),
+        CheckConstraint("student_id <> duplicate_id", name="rows"),
+        CheckConstraint("state in ('proposed', 'merged', 'refused', 'withdrawn', 'split')", name="state"),
+        CheckConstraint("(state = 'proposed') = (decided_by is null)", name="decided"),
+        CheckConstraint("state = 'withdrawn' or decided_by is null or decided_by <> proposed_by", name="two"),
+        CheckConstraint("(state = 'split') = (split_by is not null)", name="split"),
+        CheckConstraint(
+            "split_by is null or (split_asked_by is not null and split_by <> split_asked_by)", name="apart"
+        ),
+        Index(
+            "uq_student_merges_standing",
+            "district_id",
+            "duplicate_id",
+            unique=True,
+            postgresql_where="state in ('proposed', 'merged')",
+        ),
+        Index("ix_student_merges_merged", "district_id", "student_id", postgresql_where="state = 'merged'"),
+    )
+    student_id: Mapped[uuid.UUID]
+    """The row under which the child is counted."""
+    duplicate_id: Mapped[uuid.UUID]
+    school_id: Mapped[uuid.UUID]
+    duplicate_school_id: Mapped[uuid.UUID]
+    state: Mapped[str]
+    warnings: Mapped[list[str]] = mapped_column(server_default="{}")
+    """What spoke against it, as codes, and was seen by whoever confirmed it."""
+    sealed_reason: Mapped[bytes]
+    proposed_by: Mapped[uuid.UUID]
+    proposed_at: Mapped[dt.datetime]
+    decided_by: Mapped[uuid.UUID | None]
+    decided_at: Mapped[dt.datetime | None]
+    sealed_refusal: Mapped[bytes | None]
+    sealed_split_reason: Mapped[bytes | None]
+    split_asked_by: Mapped[uuid.UUID | None]
+    split_asked_at: Mapped[dt.datetime | None]
+    split_by: Mapped[uuid.UUID | None]
+    split_at: Mapped[dt.datetime | None]
+
+
 class Export(Row):
     """Rows by name that left in one piece: for which purpose, how many, and who said so where they were many.
 

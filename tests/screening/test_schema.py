@@ -18,7 +18,9 @@ from screening.models import DISTRICT_WIDE_TABLES, GLOBAL_TABLES, Base
 
 APP = "screening_app"
 OUTSIDE = GLOBAL_TABLES | {"alembic_version"}
-NEVER_DELETED = frozenset({"alerts", "audit_entries", "results", "administrations", "cases", "referrals", "transfers"})
+NEVER_DELETED = frozenset(
+    {"alerts", "audit_entries", "results", "administrations", "cases", "referrals", "student_merges", "transfers"}
+)
 APPEND_ONLY = frozenset(
     {"audit_entries", "results", "administrations", "consents", "interviews", "plans", "recusals", "weighings"}
 )
