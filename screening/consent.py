@@ -171,14 +171,19 @@ def from_list(
     return written, problems
 
 
-def in_force_sql(policy: Policy, *, district: str = ":district", at: str = ":at", among: str = "") -> str:
+def in_force_sql(
+    policy: Policy, *, district: str = ":district", at: str = ":at", among: str = "", students: str = ""
+) -> str:
     """A subquery of (student_id, is_in_force, is_refused) for set-based joins; parenthesize and name it.
 
-    `district` and `at` are SQL for the district's id and the instant, `among` a query of the student ids that matter.
+    `district` and `at` are SQL for the district's id and the instant, `among` a query of the student ids that matter,
+    `students` an array of them: few, which are looked up in any state of the planner's statistics.
     Only students of whom anybody decided anything by then are in it: a left join's null is "not in force".
     """
     age = policy.consent.student_from_age
     only = f" and c.student_id in ({among})" if among else ""
+    only += f" and c.student_id = any({students})" if students else ""
+    these = f" and s.id = any({students})" if students else ""
     return (
         "select s.id as student_id,"  # noqa: S608 - our own SQL
         " not d.is_refused and (d.is_guardian_grant or (d.is_student_grant and coalesce("
@@ -193,7 +198,7 @@ def in_force_sql(policy: Policy, *, district: str = ":district", at: str = ":at"
         # of two decisions at the same instant the refusal counts
         " order by c.student_id, c.given_by, c.decided_at desc, c.recorded_at desc, c.decision = 'granted') l"
         " group by l.student_id) d"
-        f" on d.student_id = s.id where s.district_id = {district}"
+        f" on d.student_id = s.id where s.district_id = {district}{these}"
     )
 
 

@@ -296,9 +296,8 @@ def _recount_sql(policy: Policy, *, of_schools: bool, is_sought: bool) -> str:
     """
     # The offset keeps each a look-up per student by a key, in any state of the planner's statistics.
     sought = "unnest(cast(:students as uuid[])) u (id) cross join lateral (select * from {} offset 0) a where true"
-    consents = f"({consent.in_force_sql(policy, among='select u.id' if is_sought else '')}) a"
-    if is_sought:
-        consents = sought.format(consents)
+    # Not so for consents, which are joined to students: where loops are off, each look-up would read all students.
+    consents = f"({consent.in_force_sql(policy, students='cast(:students as uuid[])' if is_sought else '')}) a"
 
     def rows(table: str, student: str = "student_id", here: str = _HERE) -> str:
         found = f"{table} a where {here}"

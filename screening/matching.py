@@ -102,7 +102,8 @@ def match(session: Session, rows: pl.DataFrame, rules: Rules) -> pl.DataFrame:
         text(_FIND.format(name_test=_NAME_TEST if names else "", name_join=_NAME_JOIN if names else "")),
         scope | {"opens": rules.round.opens_at, "grades": rules.round.grades, "any_time": rules.round.is_historical},
     )
-    session.execute(text("analyze matched (key, student_id)"))
+    # the verdict too: unanalyzed, next to no row is believed to be without one, and a loop over such few to be cheap
+    session.execute(text("analyze matched (key, student_id, verdict)"))
     among = "select m.student_id from matched m where m.verdict is null"
     session.execute(
         text(
