@@ -41,6 +41,8 @@ def follow(session: Session, students: Collection[uuid.UUID] | None, by: access.
     passed = _passed(session, alerts, {each.student_id for each in cases}, by, now)
     _call_off(session, about, now)
     session.execute(_MOVE_CHECK_INS, about)
+    for statement in _MOVE_MERGES:
+        session.execute(statement, about)
     audit.record_many(session, by, "alert.moved", "alert", [alert.id for alert in alerts])
     audit.record_many(session, by, "transfer.proposed", "transfer", [each.id for each in proposed])
     _tell(session, alerts, [*proposed, *passed], now)
@@ -168,6 +170,15 @@ _MOVE_CHECK_INS = text(
     "update check_ins k set school_id = s.school_id from students s where k.district_id = :district"  # noqa: S608 - our own
     " and k.state = 'planned' and s.district_id = k.district_id and s.id = k.student_id"
     f" and k.school_id <> s.school_id and {_OF.format('k.student_id')}"
+)
+
+_MOVE_MERGES = tuple(
+    text(
+        f"update student_merges m set {school} = s.school_id from students s where m.district_id = :district"  # noqa: S608 - our own
+        f" and s.district_id = m.district_id and s.id = m.{student} and m.{school} <> s.school_id"
+        f" and {_OF.format('m.' + student)}"
+    )
+    for student, school in (("student_id", "school_id"), ("duplicate_id", "duplicate_school_id"))
 )
 
 

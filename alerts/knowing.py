@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from alerts import delivery
-from screening import access, approvals, audit, staff
+from screening import access, approvals, audit, same_child, staff
 from screening.errors import AccessNeeded, NotFound, Refused
 
 GROUNDS = (
@@ -35,10 +35,11 @@ REMEMBERED = dt.timedelta(days=90)
 """How long an ended alert or case still makes its people those who know the student."""
 
 _WORK = text(
-    "select s.school_id,"
-    " exists (select from recusals r where r.district_id = s.district_id and r.student_id = s.id"
-    "  and r.person_id = :person) as is_recused,"
-    " exists (select from cases c where c.district_id = s.district_id and c.student_id = s.id"
+    "select s.school_id,"  # noqa: S608 - our own SQL
+    " exists (select from recusals r where r.district_id = s.district_id and r.person_id = :person"
+    f" and r.student_id in {same_child.rows_of('s.id')}) as is_recused,"
+    " exists (select from cases c where c.district_id = s.district_id"
+    f" and c.student_id in {same_child.rows_of('s.id')}"
     "  and c.owner_id = :person and (c.closed_at is null or c.closed_at > :since)) as case_owner,"
     " coalesce(bool_or(a.owner_id = :person), false) as alert_owner,"
     " coalesce(bool_or(exists (select from acknowledgements k where k.district_id = a.district_id"
@@ -80,15 +81,16 @@ def require(session: Session, student_id: uuid.UUID, *, by: access.Actor, now: d
 
 
 _WITHDRAWN = text(
-    "select coalesce(bool_or(l.decision <> 'granted'), false)"
-    " and not exists (select from alerts a where a.district_id = :district and a.student_id = :student"
+    f"with child as {same_child.rows_of('cast(:student as uuid)')}"  # noqa: S608 - our own SQL
+    " select coalesce(bool_or(l.decision <> 'granted'), false)"
+    " and not exists (select from alerts a where a.district_id = :district and a.student_id in (table child)"
     "  and a.tier = 3 and a.closed_at is null)"
-    " and not exists (select from cases c where c.district_id = :district and c.student_id = :student"
+    " and not exists (select from cases c where c.district_id = :district and c.student_id in (table child)"
     "  and c.tier = 3 and c.state <> 'closed')"
-    " from (select distinct on (given_by) decision from consents where district_id = :district"
-    "  and student_id = :student and decided_at <= :now"
-    # of two decisions at the same instant the refusal counts
-    "  order by given_by, decided_at desc, recorded_at desc, decision = 'granted') l"
+    " from (select distinct on (student_id, given_by) decision from consents where district_id = :district"
+    "  and student_id in (table child) and decided_at <= :now"
+    # of two decisions at the same instant the refusal counts, and of two rows of a child that of either
+    "  order by student_id, given_by, decided_at desc, recorded_at desc, decision = 'granted') l"
 )
 
 

@@ -27,6 +27,7 @@ from alerts import (
     rescreens,
     routine_chats,
     routing,
+    tying,
 )
 from screening import (
     access,
@@ -93,9 +94,11 @@ def weigh_results(database: Database, district_id: uuid.UUID, now: dt.datetime, 
 
 
 def follow_students(database: Database, district_id: uuid.UUID, now: dt.datetime, settings: Settings) -> Sequence[str]:
-    """The net under those who move students: an alert that was raised while its student was on the way."""
+    """The net under those who move or tie students: an alert that was raised while its student was on the way."""
     with _unit(database, district_id) as session:
         following.follow(session, None, access.system(district_id), now)
+    with _unit(database, district_id) as session:
+        tying.follow(session, None, access.system(district_id), now)
     return ()
 
 

@@ -1,5 +1,6 @@
 """One student over rounds: what was answered each time, what it scored, and the tier that stands."""
 
+import contextlib
 import datetime as dt
 import uuid
 from collections import defaultdict
@@ -11,7 +12,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
 from instruments import scoring
-from screening import access, audit, results, rounds, tiers
+from screening import access, audit, results, rounds, same_child, tiers
 from screening.errors import NotFound
 
 
@@ -45,8 +46,12 @@ class StandingResult:
 
 @dataclass(frozen=True)
 class RoundOfStudent:
-    """A student's place in one round; `result` is None while nothing was answered."""
+    """A student's place in one round; `result` is None while nothing was answered.
 
+    `student_id` is the row to which it came: a child can have several.
+    """
+
+    student_id: uuid.UUID
     round_id: uuid.UUID
     name: str
     opens_at: dt.datetime
@@ -83,6 +88,17 @@ def of_student(
     found = _read(session, student_id, None)
     audit.record(session, by, "result.read", "student", student_id, rounds=len(found), because=because)
     return found
+
+
+def of_child(
+    session: Session, student_id: uuid.UUID, *, by: access.Actor, because: str = "role"
+) -> list[RoundOfStudent]:
+    """Like `of_student`, of every row of the same child that stands in the scope."""
+    found = of_student(session, student_id, by=by, because=because)
+    for other in sorted(same_child.others(session, [student_id]).get(student_id, ())):
+        with contextlib.suppress(NotFound):  # at a school that is not this reader's
+            found += of_student(session, other, by=by, because=because)
+    return sorted(found, key=lambda place: (place.opens_at, place.round_id, place.student_id))
 
 
 def of_round(
@@ -135,10 +151,10 @@ def _read(session: Session, student_id: uuid.UUID, round_id: uuid.UUID | None) -
     forms: dict[uuid.UUID, list[Row[Any]]] = defaultdict(list)
     for row in session.execute(_FORMS, wanted):
         forms[row.round_id].append(row)
-    return [_round(session, row, forms[row.id]) for row in session.execute(_ROUNDS, wanted).all()]
+    return [_round(session, student_id, row, forms[row.id]) for row in session.execute(_ROUNDS, wanted).all()]
 
 
-def _round(session: Session, row: Row[Any], forms: Sequence[Row[Any]]) -> RoundOfStudent:
+def _round(session: Session, student_id: uuid.UUID, row: Row[Any], forms: Sequence[Row[Any]]) -> RoundOfStudent:
     standing = None
     if row.revision is not None:
         standing = StandingResult(
@@ -152,6 +168,7 @@ def _round(session: Session, row: Row[Any], forms: Sequence[Row[Any]]) -> RoundO
     used = set(row.forms or ())
     rules = rounds.rules_of(session, row.id) if forms else None
     return RoundOfStudent(
+        student_id=student_id,
         round_id=row.id,
         name=row.name,
         opens_at=row.opens_at,

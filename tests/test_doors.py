@@ -16,7 +16,7 @@ from alerts.models import CheckIn
 from api.app import add, check
 from api.deps import PUBLIC, Door, DoorRoute, SessionDep
 from api.kinds import SHOWS
-from screening import access, approvals, db, exports, role_matrix, sessions
+from screening import access, approvals, db, exports, merges, role_matrix, sessions
 from screening.access import ROLES
 from screening.db import Database
 from screening.models import Account, Base, DistrictExit, RoutineChat
@@ -43,6 +43,7 @@ SEE_ROUNDS = CARE | {
     "auditor",
 }
 PLAN_DUTY = frozenset({"lead", "principal", "school_admin", "district_admin"})
+MERGING = frozenset({"school_admin", "lead", "district_admin"})
 KNOW_RULES = CARE | {"school_admin", "district_analyst", "district_admin", "privacy_officer", "auditor"}
 
 EXPECTED: dict[tuple[str, str], frozenset[str]] = {
@@ -143,6 +144,14 @@ EXPECTED: dict[tuple[str, str], frozenset[str]] = {
     ("POST", "/v1/transfers/{transfer_id}/acceptance"): CARE,
     ("POST", "/v1/transfers/{transfer_id}/refusal"): CARE,
     ("POST", "/v1/transfers/{transfer_id}/withdrawal"): CARE,
+    ("POST", "/v1/merges"): MERGING,
+    ("GET", "/v1/merges"): MERGING | CARE,
+    ("GET", "/v1/merges/{merge_id}"): MERGING | CARE,
+    ("POST", "/v1/merges/{merge_id}/confirmation"): MERGING,
+    ("POST", "/v1/merges/{merge_id}/refusal"): MERGING,
+    ("POST", "/v1/merges/{merge_id}/withdrawal"): MERGING,
+    ("POST", "/v1/merges/{merge_id}/split"): MERGING,
+    ("POST", "/v1/merges/{merge_id}/split/confirmation"): MERGING,
     ("GET", "/v1/coverage"): CARE
     | {"principal", "school_admin", "class_teacher", "district_analyst", "district_admin", "privacy_officer"},
     ("POST", "/v1/coverage/releases"): ADMIN,
@@ -374,6 +383,7 @@ class Things:
     rights_request: uuid.UUID
     exit: uuid.UUID
     export: uuid.UUID
+    merge: uuid.UUID
     staff: uuid.UUID | None
 
     def at(self, path: str, school_id: uuid.UUID) -> str:
@@ -431,6 +441,7 @@ def made_things(cast: Cast, client: TestClient) -> Things:
         rights_request=_right_of(cast, secretary),
         exit=_exit_of(cast),
         export=_export_of(cast),
+        merge=_merge_of(cast),
         staff=somebody(cast, "counselor").staff_id,
     )
 
@@ -480,6 +491,13 @@ def _export_of(cast: Cast) -> uuid.UUID:
         return exports.ask(session, "student_codes", cast.school_a.id, 51, by=cast.school_admin_a, now=now).id
 
 
+def _merge_of(cast: Cast) -> uuid.UUID:
+    with cast.database.unit(cast.scope_a) as session:
+        pair = (cast.students.undecided_11.id, cast.students.own_grant_13.id)
+        words = "The number was given twice."
+        return merges.propose(session, *pair, words, by=cast.school_admin_a, now=db.now(session)).id
+
+
 def _exit_of(cast: Cast) -> uuid.UUID:
     with cast.database.unit(cast.scope) as session:
         made = DistrictExit(district_id=cast.district.id, asked_by=NOBODY, asked_at=db.now(session))
@@ -506,6 +524,9 @@ BODIES: dict[str, Any] = {
     "/v1/rights-requests/{rights_request_id}/decision": {"is_granted": True, "answer": "It was put right."},
     "/v1/accounts/{staff_id}/roles": {"role": "district_analyst"},
     "/v1/exports/{export_id}/decision": {"is_granted": True},
+    "/v1/merges/{merge_id}/confirmation": {"seen": ["name_differs", "birth_differs"]},
+    "/v1/merges/{merge_id}/refusal": {"reason": "They are two, I know both."},
+    "/v1/merges/{merge_id}/split": {"reason": "They are two, I know both."},
     "/v1/rosters/{roster_id}/commit": {},
     "/v1/assignments/{assignment_id}/answers": {"answers": {"phq9_9": 3}},
     "/v1/assignments/{assignment_id}/submit": {"answers": {"phq9_9": 3}},

@@ -7,6 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from alerts.models import Case
+from screening import same_child
 from screening.errors import Problem
 
 
@@ -93,7 +94,8 @@ select
     (select count(*) from talks where is_student_seen) as seen,
     coalesce((select has_current_risk from talks order by held_at desc, written_at desc limit 1), false) as is_at_risk,
     (select count(*) from promises where state in ('planned', 'due', 'overdue')) as promised,
-    (select count(*) from alerts a where a.district_id = :district and a.student_id = :student
+    (select count(*) from alerts a where a.district_id = :district
+        and a.student_id in {same_child.rows_of("cast(:student as uuid)")}
         and a.closed_at is null and a.state <> 'triaged') as unanswered,
     not exists (select from students s where s.district_id = :district and s.id = :student
         and s.school_id = :school) as is_elsewhere,

@@ -100,8 +100,12 @@ def go_on(session: Session, case: Case, *, by: access.Actor, now: dt.datetime) -
 
 
 _CLOSE_ALERTS = text(
-    "update alerts set closed_at = :now where district_id = :district and student_id = :student"
-    " and closed_at is null and state = 'triaged'"
+    "update alerts a set closed_at = :now where a.district_id = :district and a.closed_at is null"
+    " and a.state = 'triaged' and (a.student_id = :student or a.id in ("
+    # of the same child under another row, and in no other case since
+    "  select t.alert_id from triages t where t.district_id = :district and t.case_id = :case and not exists ("
+    "   select from triages later where later.district_id = t.district_id and later.alert_id = t.alert_id"
+    "   and later.case_id is not null and later.case_id <> t.case_id and later.proposed_at > t.proposed_at)))"
 )
 
 
@@ -115,7 +119,8 @@ def _refuse_obstacles(session: Session, case: Case, tier: int) -> None:
 def _end(session: Session, case: Case, reason: str, by: access.Actor, now: dt.datetime) -> None:
     case.state, case.closed_at = "closed", now
     session.flush()
-    session.execute(_CLOSE_ALERTS, {"now": now, "district": case.district_id, "student": case.student_id})
+    about = {"district": case.district_id, "student": case.student_id, "case": case.id}
+    session.execute(_CLOSE_ALERTS, about | {"now": now})
     audit.record(session, by, "case.closed", "case", case.id, reason=reason, tier=case.tier)
 
 

@@ -4,11 +4,11 @@ import datetime as dt
 import uuid
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from alerts.models import Alert, Case, CaseEntry, Recusal
-from screening import access, sealing
+from alerts.models import Alert, Case, CaseEntry
+from screening import access, same_child, sealing
 from screening.errors import Conflict, NotFound, Refused
 
 CARING = ("counselor", "lead")
@@ -93,14 +93,17 @@ def held_with_alert(session: Session, case_id: uuid.UUID) -> tuple[Alert | None,
 
 
 def refuse_recused(session: Session, by: access.Actor, student_id: uuid.UUID | None) -> None:
-    """That this person need not keep out of what is decided about this student. Raises Refused."""
-    known = select(Recusal.id).where(
-        Recusal.district_id == by.district_id,
-        Recusal.student_id == student_id,
-        Recusal.person_id.in_([by.staff_id, by.account_id]),
-    )
-    if student_id is not None and session.scalar(known) is not None:
+    """That this person need not keep out of what is decided about this child. Raises Refused."""
+    about = {"district": by.district_id, "student": student_id, "people": [by.staff_id, by.account_id]}
+    if student_id is not None and session.execute(_IS_RECUSED, about).scalar():
         raise Refused("You keep out of what concerns this student; somebody else decides.", code="recused")
+
+
+_IS_RECUSED = text(
+    "select exists (select from recusals r where r.district_id = :district"  # noqa: S608 - our own SQL
+    f" and r.student_id in {same_child.rows_of('cast(:student as uuid)')}"
+    " and r.person_id = any(cast(:people as uuid[])))"
+)
 
 
 def advance(session: Session, case: Case, state: str) -> None:
@@ -122,7 +125,7 @@ def tell(
         school_id=case.school_id,
         kind=kind,
         sealed=None if words is None else seal(session, case.id, entry_id, words),
-        by=by.person,
+        by=by.staff_id or by.account_id,
         at=now,
     )
     session.add(entry)

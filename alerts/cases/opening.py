@@ -12,7 +12,7 @@ from alerts import routing
 from alerts.cases.closing import go_on
 from alerts.cases.holding import CARING, get, held, refuse_recused, require, required, tell, working
 from alerts.models import Case, CaseEntry
-from screening import access, audit
+from screening import access, audit, same_child
 from screening.errors import Conflict, Refused
 
 HANDED_OVER = ("absent", "conflict", "workload", "left")
@@ -30,9 +30,15 @@ def open(
     now: dt.datetime,
     prior_case: uuid.UUID | None = None,
 ) -> Case:
-    """The student's open case: a new one, or the one there is, raised to this tier. Two at once get the same case."""
+    """The student's open case: a new one, or the one there is, raised to this tier. Two at once get the same case.
+
+    Where the same child has one open at this school under another row, that one is joined.
+    """
     require(by, CARING, school_id)
     for _ in range(3):  # the case that stood in the way may be closed before it can be joined
+        theirs = _open_case_of_same_child(session, student_id, school_id)
+        if theirs is not None:
+            return _join(session, theirs, tier, by, now)
         made = _insert(session, student_id, school_id, tier, owner, by, now, prior_case)
         if made is not None:
             audit.record(session, by, "case.opened", "case", made.id, tier=tier, prior=str(made.prior_case_id or ""))
@@ -159,6 +165,20 @@ def _open_case_of(session: Session, student_id: uuid.UUID) -> Case | None:
         .with_for_update(key_share=True)
         .execution_options(populate_existing=True)
     ).scalar_one_or_none()
+
+
+_OF_SAME_CHILD = text(
+    f"select c.id from {same_child.OTHERS} o join cases c on c.district_id = :district and c.student_id = o.other_id"  # noqa: S608 - our own SQL
+    " and c.state <> 'closed' and c.school_id = :school where o.student_id = :student and not exists"
+    " (select from cases own where own.district_id = :district and own.student_id = :student and own.state <> 'closed')"
+    " order by c.tier desc, c.opened_at, c.id limit 1 for no key update of c"
+)
+
+
+def _open_case_of_same_child(session: Session, student_id: uuid.UUID, school_id: uuid.UUID) -> Case | None:
+    about = {"district": access.scope_of(session).district_id, "student": student_id, "school": school_id}
+    found = session.scalar(_OF_SAME_CHILD, about)
+    return None if found is None else held(session, found)
 
 
 def _join(session: Session, case: Case, tier: int, by: access.Actor, now: dt.datetime) -> Case:

@@ -37,6 +37,7 @@ from api.deps import (
     small,
     tier_name,
 )
+from api.v1.shown import SameChildView, same_child
 from screening import access, audit, policy, rounds, students
 from screening.errors import NotFound
 from screening.inserting import as_array
@@ -141,6 +142,7 @@ class AlertStoryView(AlertView):
     acknowledgements: list[AnswerView]
     concerns: list[str] | None = None
     triages: list[TriageView] | None = None
+    same_child: list[SameChildView] | None = None
 
 
 class QueueView(View):
@@ -330,6 +332,7 @@ def _story(session: Session, alert_id: uuid.UUID, by: access.Actor, now: dt.date
         acknowledgements=answers,
         concerns=list(found.concerns) if reads else None,
         triages=_triages(session, found, reads=reads),
+        same_child=None if row.student_id is None else same_child(session, row.student_id),
     )
 
 

@@ -40,6 +40,7 @@ from api.deps import (
 )
 from api.v1.follow_ups import FollowUpView, Mode
 from api.v1.referrals import ReferralView
+from api.v1.shown import SameChildView, same_child
 from api.v1.transfers import HandoverView, handover_views
 from screening import access, approvals, audit, db, students
 from screening.db import lock
@@ -279,6 +280,7 @@ class CaseView(CaseLine):
     plan: PlanView | None
     conferences: list[ConferenceView]
     referrals: list[ReferralView]
+    same_child: list[SameChildView]
 
 
 @door.get("", roles=CARING)
@@ -587,6 +589,7 @@ def _shown(session: Session, case_id: uuid.UUID, by: access.Actor) -> CaseView:
             for each in conferences.listed(session, case.id)
         ],
         referrals=[ReferralView.model_validate(each) for each in referrals.of_case(session, case.id)],
+        same_child=same_child(session, case.student_id),
     )
 
 

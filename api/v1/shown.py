@@ -5,7 +5,7 @@ import uuid
 
 from sqlalchemy.orm import Session
 
-from alerts import knowing
+from alerts import knowing, tying
 from api.deps import Tier, View, tier_name
 from screening import access
 from screening.db import Database
@@ -25,6 +25,19 @@ def needed(session: Session, database: Database, student_id: uuid.UUID, by: acce
             knowing.alarm(own, by=by, now=now)
         knowing.require_second_person(session, student_id, why, by=by, now=now)
     return why
+
+
+class SameChildView(View):
+    """Another row of the same child (`/v1/merges`), with what is open there."""
+
+    student_id: uuid.UUID
+    alert_id: uuid.UUID | None
+    case_id: uuid.UUID | None
+
+
+def same_child(session: Session, student_id: uuid.UUID) -> list[SameChildView]:
+    """The other rows of this child with what is open there, as far as the reader's schools go."""
+    return [SameChildView.model_validate(each) for each in tying.beside(session, student_id)]
 
 
 class FormView(View):
@@ -66,8 +79,10 @@ class ResultView(View):
 
 
 class RoundOfStudentView(View):
-    """A student's place in a round; `result` is null while nothing was answered."""
+    """A student's place in a round; `result` is null while nothing was answered. `student_id` is the row to which it
+    came: a child can have several (`/v1/merges`)."""
 
+    student_id: uuid.UUID
     round_id: uuid.UUID
     name: str
     opens_at: dt.datetime
@@ -78,6 +93,7 @@ class RoundOfStudentView(View):
     @classmethod
     def of(cls, place: RoundOfStudent) -> "RoundOfStudentView":
         return cls(
+            student_id=place.student_id,
             round_id=place.round_id,
             name=place.name,
             opens_at=place.opens_at,

@@ -23,7 +23,7 @@ from api.deps import (
     school_id,
 )
 from api.v1.shown import RoundOfStudentView, needed
-from screening import access, history, students
+from screening import access, history, same_child, students
 from screening.students import Enrolled
 
 door = Door(prefix="/v1/students", tag="students")
@@ -39,6 +39,8 @@ class StudentView(View):
     born_month: dt.date | None
     grade: int | None
     class_name: str | None
+    same_child: list[uuid.UUID]
+    """Other rows of the same child, by a merge that stands."""
 
 
 class StudentsView(View):
@@ -82,15 +84,17 @@ def show(student_id: Id, session: SessionDep, by: ActorDep) -> StudentView:
 
 @door.get("/{student_id}/history", roles=CARING)
 def over_rounds(student_id: Id, session: SessionDep, database: DatabaseDep, by: ActorDep, now: NowDep) -> HistoryView:
-    """Every round of one student, for those who have to do with them: the standing tier, and what each form scored."""
+    """Every round of one student, for those who have to do with them: the standing tier, and what each form scored.
+    Of a child with several rows all are shown, each round with the row that it came to."""
     why = needed(session, database, student_id, by, now)
-    found = history.of_student(session, student_id, by=by, because=why)
+    found = history.of_child(session, student_id, by=by, because=why)
     return HistoryView(student_id=student_id, rounds=[RoundOfStudentView.of(each) for each in found])
 
 
 def _shown(session: Session, found: Sequence[Enrolled], by: access.Actor) -> list[StudentView]:
     names = students.named(session, [student.id for student in found], by=by)
     codes = school_codes(session)
+    others = same_child.others(session, [student.id for student in found])
     return [
         StudentView(
             id=student.id,
@@ -100,6 +104,7 @@ def _shown(session: Session, found: Sequence[Enrolled], by: access.Actor) -> lis
             born_month=student.born_month,
             grade=student.grade,
             class_name=student.class_name,
+            same_child=sorted(others.get(student.id, ())),
         )
         for student in found
     ]
