@@ -129,6 +129,11 @@ def temporary(settings: Mapping[str, str] | None = None) -> Iterator["Server"]:
         shutil.rmtree(folder)
 
 
+def is_begun(home: Path) -> bool:
+    """Whether there is a database in this home, running or not."""
+    return _Places.under(home).data.exists()
+
+
 def programs() -> Path:
     """The folder with PostgreSQL's own programs (pg_dump, pg_restore) as the wheel ships them."""
     return _installed() / "bin"

@@ -6,6 +6,7 @@ have found (`figures`). The district of a seed is made once in a database; a lat
 
 import contextlib
 import datetime as dt
+import gc
 import json
 import secrets
 import socket
@@ -24,8 +25,9 @@ from sqlalchemy.orm import Session
 
 from alerts import raising
 from api import serving
-from api.demo import care, figures, stage, town
+from api.demo import care, figures, hands, stage, town
 from api.demo.figures import Figures
+from api.demo.hands import Hands
 from api.demo.stage import Stage
 from api.demo.town import STUDENTS, Town
 from api.terminal import say, tell
@@ -77,6 +79,7 @@ def main(
     """Builds or finds the district of this seed, tells its figures, then serves it until it is stopped.
 
     Answers an exit code: 0, 1 when the loop did not close (without serving), 2 in production or when the port is taken.
+    Whoever calls may have stopped the collection of garbage, of which the making leaves little: serving begins it.
     """
     began = time.perf_counter()
     settings = settings or Settings.read()
@@ -86,15 +89,16 @@ def main(
     if is_served and not _is_free(host, port):
         say(f"Something listens on {host}:{port} already. Stop it, or name another port.")
         return WRONG
-    reading.prepare()
-    with ThreadPoolExecutor(1) as aside:
-        # the town needs no database, and the database takes a while to start
-        made_up = aside.submit(town.build, seed, students, dt.datetime.now(settings.timezone).date())
-        database = _open(settings)
-        inhabited = made_up.result()
+    with hands.in_process(settings) as beside:
+        reading.prepare()
+        with ThreadPoolExecutor(1) as aside:
+            # the town needs no database, and the database takes a while to start
+            made_up = aside.submit(town.build, seed, students, dt.datetime.now(settings.timezone).date())
+            database = _open(settings)
+            inhabited = made_up.result()
+        shown = staged(database, settings, inhabited, code_of(seed, students), beside=beside, told=_clocked(began))
     address = f"http://{host}:{port}"
     with contextlib.closing(_Told(database)) as told:
-        shown = staged(database, settings, inhabited, code_of(seed, students), told=_clocked(began))
         invited = sign_ins(shown) if is_served else []
         if as_json or not is_served:
             found = figures.take(shown, inhabited)
@@ -108,6 +112,8 @@ def main(
             return 0 if found.is_closed else NOT_CLOSED
         sys.stdout.flush()
         say(f"{time.perf_counter() - began:5.1f} s  up to here; it serves from now on, and Ctrl-C ends it")
+        gc.freeze()
+        gc.enable()
         return serving.serve(settings, host=host, port=port, workers=1)
 
 
@@ -134,6 +140,7 @@ def staged(
     inhabited: Town,
     code: str,
     *,
+    beside: Hands,
     weigh: Weigh = raising.weigh_load,
     told: Callable[[str], None] = lambda _: None,
 ) -> Stage:
@@ -141,11 +148,10 @@ def staged(
     for attempt in count(1):
         own = code if attempt == 1 else f"{code}-{attempt}"
         if not stage.is_begun(database, own):
-            made = stage.build(database, own, inhabited, weigh=weigh, told=told)
-            with ThreadPoolExecutor(1) as post:
-                posted = post.submit(care.deliver, made, settings)
-                care.live(made, inhabited, settings)
-                posted.result()
+            made = stage.build(database, own, inhabited, beside=beside, weigh=weigh, told=told)
+            posted = beside.begin(care.deliver, database, made.district_id, settings)
+            care.live(made, inhabited, settings)
+            posted.result()
             told("people who looked, talked and came back")
             return made
         standing = stage.find(database, own)

@@ -18,6 +18,7 @@ from alerts.triage import QueueRow
 from api.demo.stage import AUTUMN, Stage, db_now, ids_by_number
 from api.demo.town import SCHOOLS, Pupil, Town
 from screening import access, coverage, db, identity, rounds
+from screening.db import Database
 from screening.settings import Settings
 
 MINUTE, HOUR, DAY = dt.timedelta(minutes=1), dt.timedelta(hours=1), dt.timedelta(days=1)
@@ -72,10 +73,9 @@ class Drawer:
         """Nobody reads it."""
 
 
-def deliver(stage: Stage, settings: Settings) -> None:
+def deliver(database: Database, district_id: uuid.UUID, settings: Settings) -> None:
     """Sends what waits to be sent, as the worker does; may run beside whatever else is done."""
-    now = db_now(stage.database)
-    delivery.deliver_pending(stage.database, stage.district_id, settings, now=now, send=Drawer())
+    delivery.deliver_pending(database, district_id, settings, now=db_now(database), send=Drawer())
 
 
 def _found_and_ringing(stage: Stage, town: Town, by_number: Mapping[str, Pupil], code: str) -> list[Ringing]:

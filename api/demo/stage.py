@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from alerts import following, raising
 from api.demo import sheets
+from api.demo.hands import Hands
 from api.demo.town import (
     EXCUSING_SCHOOLS,
     GAD7,
@@ -83,20 +84,21 @@ _Address = tuple[str, str | None, str]
 """Role, school and address of one of the staff."""
 
 
-def build(database: Database, code: str, town: Town, *, weigh: Weigh = raising.weigh_load, told: Told) -> Stage:
+def build(
+    database: Database, code: str, town: Town, *, beside: Hands, weigh: Weigh = raising.weigh_load, told: Told
+) -> Stage:
     """Makes the district `code` and takes it as far as its round's alerts; `told` hears of each step."""
     district = staff.create_district(database, code, DISTRICT_NAME)
     with database.unit(access.Scope(district.id)) as session:
         schools = _open_schools(session)
     staff_of = _addresses(code)
-    with ThreadPoolExecutor(1) as office:
-        first, others = staff_of[: len(_DISTRICT_STAFF)], staff_of[len(_DISTRICT_STAFF) :]
-        people = _hire(database, district.id, first, schools)
-        hiring = office.submit(_hire, database, district.id, others, schools)  # the district's own need not wait
-        stage = Stage(database, district.id, schools, people, {}, db_now(database))
-        told("schools")
-        _enroll(stage, [pupil for pupil in town.pupils if not pupil.is_late], stage.today - dt.timedelta(days=20))
-        stage = replace(stage, people=[*people, *hiring.result()])
+    first, others = staff_of[: len(_DISTRICT_STAFF)], staff_of[len(_DISTRICT_STAFF) :]
+    people = _hire(database, district.id, first, schools)
+    hiring = beside.begin(_hire, database, district.id, others, schools)  # the district's own need not wait
+    stage = Stage(database, district.id, schools, people, {}, db_now(database))
+    told("schools")
+    _enroll(stage, [pupil for pupil in town.pupils if not pupil.is_late], stage.today - dt.timedelta(days=20))
+    stage = replace(stage, people=[*people, *hiring.result()])
     told("staff and students")
     stage = _with_rounds(stage)
     _open(stage)

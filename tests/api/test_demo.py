@@ -8,13 +8,14 @@ import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 from sqlalchemy import text
 
 from api import demo
-from api.demo import figures, stage, town
+from api.demo import figures, hands, stage, town
 from screening import embedded, second_factor, signing_in, staff
 from screening.db import Database
 from screening.settings import Settings
@@ -43,7 +44,7 @@ def built(server: embedded.Server, template: str, settings: Settings, few: town.
     name = f"demo_{os.urandom(4).hex()}"
     server.create_database(name, template=template)
     database = _opened(server, name)
-    demo.staged(database, settings, few, demo.code_of(1, FEW))
+    _staged(database, settings, few, demo.code_of(1, FEW))
     database.dispose()
     yield name
     server.drop_database(name)
@@ -148,7 +149,7 @@ def test_without_weighing_nothing_closes_and_a_broken_start_is_left_aside(
     fresh_database: Database, settings: Settings, few: town.Town
 ) -> None:
     staff.create_district(fresh_database, "demo-x", "Begun, and never finished")
-    made = demo.staged(fresh_database, settings, few, "demo-x", weigh=lambda *_: None)
+    made = _staged(fresh_database, settings, few, "demo-x", weigh=lambda *_: None)
     found = figures.take(made, few)
     assert not found.is_closed
     assert not found.checks["every_red_alerted"]
@@ -242,7 +243,7 @@ def test_what_becomes_of_a_form(instrument: str, cells: list[town.Cell], state: 
 def test_the_whole_district(fresh_database: Database, settings: Settings, is_storm: bool) -> None:
     for seed in (1, 7) if is_storm else (7,):
         made = town.build(seed, town.STUDENTS if is_storm else FEW, TODAY)
-        found = figures.take(demo.staged(fresh_database, settings, made, f"demo-whole-{seed}"), made)
+        found = figures.take(_staged(fresh_database, settings, made, f"demo-whole-{seed}"), made)
         assert {name for name, holds in found.checks.items() if not holds} == set()
 
 
@@ -250,8 +251,13 @@ def _opened(server: embedded.Server, name: str) -> Database:
     return Database(server.url(database=name), MASTER_KEY)
 
 
+def _staged(database: Database, settings: Settings, made: town.Town, code: str, **given: Any) -> stage.Stage:
+    with hands.in_thread() as beside:
+        return demo.staged(database, settings, made, code, beside=beside, **given)
+
+
 def _figures(database: Database, settings: Settings, made: town.Town) -> figures.Figures:
-    return figures.take(demo.staged(database, settings, made, demo.code_of(1, FEW)), made)
+    return figures.take(_staged(database, settings, made, demo.code_of(1, FEW)), made)
 
 
 def _do(server: embedded.Server, name: str, damage: str) -> None:
