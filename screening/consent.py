@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from screening import access, audit, erasure, identity, sealing
+from screening import access, audit, erasure, identity, same_child, sealing
 from screening.errors import NotFound, Problem, Refused
 from screening.inserting import bytea_array
 from screening.models import Consent
@@ -117,6 +117,8 @@ def record_many(
         subject_id = students[0] if len(wanted) == 1 else "many"
         audit.record(session, by, "consent.recorded", "student", str(subject_id), count=len(written))
         withdrawn = [each.student_id for each in wanted if each.decision == "withdrawn"]
+        for others in same_child.others(session, withdrawn).values() if withdrawn else ():
+            withdrawn += others
         erasure.ask(session, withdrawn, "answers", "withdrawal", by=by, now=decided_at)
     return len(written)
 
@@ -178,12 +180,18 @@ def in_force_sql(
 
     `district` and `at` are SQL for the district's id and the instant, `among` a query of the student ids that matter,
     `students` an array of them: few, which are looked up in any state of the planner's statistics.
-    Only students of whom anybody decided anything by then are in it: a left join's null is "not in force".
+    Only students of whom anybody decided anything by then are in it: a left join's null is "not in force". What was
+    decided of one row of a child counts for every row of it, a refusal of either giver before any grant.
     """
     age = policy.consent.student_from_age
-    only = f" and c.student_id in ({among})" if among else ""
-    only += f" and c.student_id = any({students})" if students else ""
-    these = f" and s.id = any({students})" if students else ""
+    only, only_others, these = "", "", ""
+    if among:
+        only, only_others = f" and c.student_id in ({among})", f" and o.student_id in ({among})"
+    if students:
+        only += f" and c.student_id = any({students})"
+        only_others += f" and o.student_id = any({students})"
+        these = f" and s.id = any({students})"
+    others = same_child.OTHERS.replace(":district", district)
     return (
         "select s.id as student_id,"  # noqa: S608 - our own SQL
         " not d.is_refused and (d.is_guardian_grant or (d.is_student_grant and coalesce("
@@ -193,11 +201,15 @@ def in_force_sql(
         "select l.student_id, bool_or(l.decision <> 'granted') as is_refused,"
         " bool_or(l.decision = 'granted' and l.given_by = 'guardian') as is_guardian_grant,"
         " bool_or(l.decision = 'granted' and l.given_by = 'student') as is_student_grant"
-        " from (select distinct on (c.student_id, c.given_by) c.student_id, c.given_by, c.decision from consents c"
+        " from ((select distinct on (c.student_id, c.given_by) c.student_id, c.given_by, c.decision from consents c"
         f" where c.district_id = {district} and c.decided_at <= {at}{only}"
         # of two decisions at the same instant the refusal counts
-        " order by c.student_id, c.given_by, c.decided_at desc, c.recorded_at desc, c.decision = 'granted') l"
-        " group by l.student_id) d"
+        " order by c.student_id, c.given_by, c.decided_at desc, c.recorded_at desc, c.decision = 'granted')"
+        f" union all select o.student_id, x.given_by, x.decision from {others} o cross join lateral"
+        " (select distinct on (c.given_by) c.given_by, c.decision from consents c"
+        f" where c.district_id = {district} and c.student_id = o.other_id and c.decided_at <= {at}"
+        " order by c.given_by, c.decided_at desc, c.recorded_at desc, c.decision = 'granted') x"
+        f" where true{only_others}) l group by l.student_id) d"
         f" on d.student_id = s.id where s.district_id = {district}{these}"
     )
 

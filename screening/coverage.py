@@ -14,7 +14,7 @@ from typing import Literal
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
-from screening import access, audit, consent, db, rounds, suppression
+from screening import access, audit, consent, db, rounds, same_child, suppression
 from screening.errors import NotFound, Refused
 from screening.models import CoverageRelease, CoverageSummary
 from screening.policy import Policy
@@ -270,8 +270,13 @@ _FIRST = "(array_agg(a.{} order by a.created_at, a.informant))[1]"
 
 
 def _students_with_a_place(session: Session, round_id: uuid.UUID, schools: Collection[uuid.UUID]) -> list[uuid.UUID]:
+    """Who has a place at these schools, and every other row of the same children."""
     found = session.execute(
-        text(f"select distinct a.student_id from assignments a where {_HERE} and a.school_id = any(:schools)"),  # noqa: S608 - our own SQL
+        text(
+            f"select a.student_id from assignments a where {_HERE} and a.school_id = any(:schools)"  # noqa: S608 - our own SQL
+            f" union select o.other_id from assignments a join {same_child.OTHERS} o on o.student_id = a.student_id"
+            f" where {_HERE} and a.school_id = any(:schools)"
+        ),
         {"district": access.scope_of(session).district_id, "round": round_id, "schools": list(schools)},
     )
     return list(found.scalars())
@@ -288,10 +293,11 @@ def _worth_seeking(session: Session, round_id: uuid.UUID) -> float:
 
 
 def _recount_sql(policy: Policy, *, of_schools: bool, is_sought: bool) -> str:
-    """Facts from each table, one under the other, then gathered by student.
+    """Facts from each table, one under the other, then gathered by child: under the row where a child of several rows
+    is counted, with the higher tier and the better form of them, exempt only where all of them are.
 
-    No table is joined to another: the planner, who knows nothing of tables that were filled a moment ago, can make
-    no loop within a loop of it. Who has handed something in is not exempt, whatever was written down before: no
+    No large table is joined to another: the planner, who knows nothing of tables that were filled a moment ago, can
+    make no loop within a loop of it. Who has handed something in is not exempt, whatever was written down before: no
     answer falls out of the figures.
     """
     # The offset keeps each a look-up per student by a key, in any state of the planner's statistics.
@@ -323,12 +329,14 @@ def _recount_sql(policy: Policy, *, of_schools: bool, is_sought: bool) -> str:
         from (select distinct on (a.student_id) a.student_id, a.tier, a.validity
             from {rows("results")} order by a.student_id, a.revision desc) r),
     gathered as (
-        select min(grade) as grade, min(sex) as sex, min(tier) as tier, min(validity) as validity,
-            (array_agg(school_id) filter (where school_id is not null))[1] as school_id,
+        select {_of_counted_row("min(grade)")} as grade, {_of_counted_row("min(sex)")} as sex,
+            max(tier) as tier, max(validity) as validity,
+            {_of_counted_row("(array_agg(school_id) {})[1]", "school_id is not null")} as school_id,
             coalesce(bool_or(is_submitted), false) as is_submitted,
-            bool_or(is_exempt) and bool_or(is_submitted) is null as is_exempt,
+            bool_and(is_exempt) and bool_or(is_submitted) is null as is_exempt,
             bool_or(is_in_force) as is_in_force, bool_or(is_refused) as is_refused
-        from facts group by student_id having min(grade) is not null),
+        from facts f left join {same_child.COUNTED} k on k.duplicate_id = f.student_id
+        group by coalesce(k.student_id, f.student_id) having min(grade) is not null),
     counted as (
         select school_id, grade, sex, count(*) as enrolled,
             count(*) filter (where is_exempt) as exempt,
@@ -357,6 +365,13 @@ def _recount_sql(policy: Policy, *, of_schools: bool, is_sought: bool) -> str:
     """  # noqa: S608 - our own SQL
 
 
+def _of_counted_row(value: str, only: str = "true") -> str:
+    """SQL of a value of the row under which a child is counted; of a duplicate, where that one has none here."""
+    said = value if "{}" in value else f"{value} {{}}"
+    own, other = (said.format(f"filter (where k.duplicate_id is {is_own} null and {only})") for is_own in ("", "not"))
+    return f"coalesce({own}, {other})"
+
+
 _COUNTED = ", ".join(("school_id", "grade", "sex", *Figures.__dataclass_fields__))
 _EXCLUDED = ", ".join(f"excluded.{name}" for name in ("school_id", "grade", "sex", *Figures.__dataclass_fields__))
 
@@ -367,7 +382,11 @@ _OUTSTANDING = f"""
             {_FIRST.format("class_name")} as class_name, bool_or(a.exempt_reason is not null) as is_exempt,
             array_agg(a.id order by a.created_at, a.informant) as assignment_ids
         from assignments a where {_HERE}{_THESE} and a.student_id not in
-            (select a.student_id from administrations a where {_HERE}{_THESE})
+            (select a.student_id from administrations a where {_HERE}{_THESE}
+            union all select o.other_id from administrations a join {same_child.OTHERS} o on o.student_id = a.student_id
+            where {_HERE}{_THESE}
+            union all select k.duplicate_id from assignments a
+            join {same_child.COUNTED} k on k.student_id = a.student_id where {_HERE}{_THESE})
         group by a.student_id) a
     where not a.is_exempt and a.school_id = :school order by a.grade, a.class_name, a.student_id
 """  # noqa: S608 - our own SQL

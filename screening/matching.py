@@ -12,7 +12,7 @@ import polars as pl
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from screening import access, consent, identity, sealing
+from screening import access, consent, identity, same_child, sealing
 from screening.copying import copy_in, copy_out
 from screening.models import Round
 from screening.policy import Policy
@@ -147,10 +147,15 @@ def _copy_incoming(session: Session, rows: pl.DataFrame) -> None:
     copy_in(session, "incoming", frame.select("key", "number_hash", "name_hash", "school_code"))
 
 
-_NAME_TEST = " when f.name_hash is not null and f.name_hash <> v.name_hash then 'name_differs'"
+_NAME_TEST = (
+    " when f.name_hash is not null and f.name_hash <> v.name_hash and not exists ("
+    # a child of several rows is known by the name of each
+    f"select from {same_child.OTHERS} o join identities n on n.district_id = :district and n.student_id = o.other_id"
+    " and n.name_hash = f.name_hash where o.student_id = f.student_id) then 'name_differs'"
+)
 _NAME_JOIN = " join identities v on v.district_id = :district and v.student_id = f.student_id"
 _FIND = (
-    "insert into matched"
+    "insert into matched"  # noqa: S608 - our own SQL
     " select distinct on (f.key) f.key, f.student_id, f.school_id, f.grade, f.class_name,"
     "  extract(year from age(cast(:opens as timestamptz), s.born_month + interval '1 month')), 0,"
     "  case when f.hits > 1 then 'ambiguous_student'{name_test}"
@@ -161,16 +166,29 @@ _FIND = (
     "   count(*) over (partition by i.key) as hits, count(*) over (partition by e.student_id) as places"
     "  from incoming i left join schools c on c.district_id = :district and c.code = i.school_code"
     "  join enrollments e on e.district_id = :district and e.number_hash = i.number_hash and e.until_on is null"
-    "   and (i.school_code is null or e.school_id = c.id)) f"
+    "   and (i.school_code is null or e.school_id = c.id)"
+    # one child under one number at two schools is no two: the row under which it is counted
+    f"  where not exists (select from {same_child.COUNTED} k join enrollments z on z.district_id = :district"
+    "   and z.student_id = k.student_id and z.number_hash = i.number_hash and z.until_on is null"
+    "   where k.duplicate_id = e.student_id and i.school_code is null)) f"
     " join students s on s.district_id = :district and s.id = f.student_id{name_join}"
     " left join openings o on o.district_id = :district and o.round_id = :round and o.school_id = f.school_id"
     " order by f.key"
 )
+_STANDING_OF = (
+    "(select distinct on (round_id, student_id) student_id, tier from results"
+    " where district_id = :district and round_id = any(:others) and student_id in ({0})"
+    " order by round_id, student_id, revision desc)"
+)
+_TIED = f"{same_child.OTHERS} o join matched t on t.student_id = o.student_id"
+_OWN, _OF_OTHERS = (
+    _STANDING_OF.format(f"select {who}") for who in ("student_id from matched", f"o.other_id from {_TIED}")
+)
 _PRIOR_TIERS = (
-    "update matched m set prior_tier = p.tier from (select r.student_id, max(r.tier) as tier from"
-    " (select distinct on (round_id, student_id) student_id, tier from results"
-    "  where district_id = :district and round_id = any(:others) and student_id in (select student_id from matched)"
-    "  order by round_id, student_id, revision desc) r group by r.student_id) p where p.student_id = m.student_id"
+    "update matched m set prior_tier = p.tier from (select r.student_id, max(r.tier) as tier from"  # noqa: S608 - our own SQL
+    f" (select * from {_OWN} own union all"
+    f" select o.student_id, w.tier from {_TIED} join {_OF_OTHERS} w on w.student_id = o.other_id) r"
+    " group by r.student_id) p where p.student_id = m.student_id"
 )
 _PLACES = (
     "insert into assignments (district_id, round_id, student_id, informant, school_id, grade, class_name)"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from screening import access, identity, sealing
+from screening import access, identity, same_child, sealing
 from screening.errors import Problem
 from screening.identity import Person
 from screening.inserting import bytea_array
@@ -34,7 +34,7 @@ def judge(session: Session, listed: Sequence[Listed], bound: uuid.UUID | None) -
     known = _known(session, numbers)
     schools = [_school_of(row, codes, bound) for row in listed]
     likely = [
-        [each for each in known.get(number, ()) if each.name_hash == name]
+        [each for each in known.get(number, ()) if name in each.names]
         for number, name in zip(numbers, names, strict=True)
     ]
     beside = _beside(session, {each.student_id for several in likely for each in several})
@@ -71,12 +71,12 @@ def _verdict(
 ) -> Verdict | Problem:
     here = [each for each in candidates if each.school_id == school_id]
     if here:
-        if here[0].name_hash != name:
+        if name not in here[0].names:
             return problem_of("name_differs", row, "student_number")
         if _is_born_otherwise(row, here[0], beside):
             return problem_of("birth_date_differs", row, "born_on")
         return _compared(row, school_id, here[0], beside)
-    elsewhere = [each for each in candidates if each.name_hash == name]
+    elsewhere = _once_a_child([each for each in candidates if name in each.names])
     if not elsewhere:
         if row.grade is None:
             return problem_of("grade_missing", row, "grade")
@@ -84,6 +84,14 @@ def _verdict(
     if len(elsewhere) > 1 or bound is not None or _is_born_otherwise(row, elsewhere[0], beside):
         return problem_of("ambiguous_student", row, "student_number")
     return _compared(row, school_id, elsewhere[0], beside)
+
+
+def _once_a_child(known: Sequence[Known]) -> list[Known]:
+    """Of a child that stands at several schools under one number the row under which it is counted, or the first."""
+    by_child: dict[uuid.UUID, Known] = {}
+    for each in sorted(known, key=lambda one: one.student_id != one.counted_id):
+        by_child.setdefault(each.counted_id, each)
+    return list(by_child.values())
 
 
 def _is_born_otherwise(row: Listed, known: Known, beside: _Beside) -> bool:
@@ -146,8 +154,12 @@ def _refused(row: Listed, problem: Problem) -> Verdict:
 def _known(session: Session, numbers: Collection[bytes]) -> dict[bytes, list[Known]]:
     rows = session.execute(
         text(
-            "select e.number_hash, e.student_id, e.school_id, i.name_hash, e.grade, e.class_name, s.sex"
-            " from enrollments e"
+            "select e.number_hash, e.student_id, e.school_id, i.name_hash, e.grade, e.class_name, s.sex,"  # noqa: S608 - our own SQL
+            " k.student_id as counted_id, w.names from enrollments e"
+            f" left join {same_child.COUNTED} k on k.duplicate_id = e.student_id"
+            f" left join (select o.student_id, array_agg(n.name_hash) as names from {same_child.OTHERS} o"
+            "  join identities n on n.district_id = :district and n.student_id = o.other_id group by o.student_id) w"
+            "  on w.student_id = e.student_id"
             " join identities i on i.district_id = e.district_id and i.student_id = e.student_id"
             " join students s on s.district_id = e.district_id and s.id = e.student_id"
             " where e.district_id = :district and e.until_on is null and e.number_hash = any(cast(:numbers as bytea[]))"
@@ -155,8 +167,10 @@ def _known(session: Session, numbers: Collection[bytes]) -> dict[bytes, list[Kno
         {"district": access.scope_of(session).district_id, "numbers": bytea_array(set(numbers))},
     )
     found: dict[bytes, list[Known]] = {}
-    for number, student_id, school_id, name, grade, class_name, sex in rows:
-        found.setdefault(bytes(number), []).append(Known(student_id, school_id, bytes(name), grade, class_name, sex))
+    for number, student_id, school_id, name, grade, class_name, sex, counted_id, others in rows:
+        names = frozenset(map(bytes, (name, *(others or ()))))
+        known = Known(student_id, school_id, names, grade, class_name, sex, counted_id or student_id)
+        found.setdefault(bytes(number), []).append(known)
     return found
 
 

@@ -98,14 +98,15 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A student as enrolled now."""
+    """A student as enrolled now; `names` are those of all rows of the child, which is counted under `counted_id`."""
 
     student_id: uuid.UUID
     school_id: uuid.UUID
-    name_hash: bytes
+    names: frozenset[bytes]
     grade: int
     class_name: str
     sex: str
+    counted_id: uuid.UUID
 
 
 ROW_TYPES = {

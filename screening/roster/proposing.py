@@ -10,7 +10,7 @@ import polars as pl
 from sqlalchemy import delete, select, text, update
 from sqlalchemy.orm import Session
 
-from screening import access, audit, files, reading, sealing
+from screening import access, audit, files, reading, same_child, sealing
 from screening.db import Database
 from screening.db import now as database_now
 from screening.errors import InvalidUpload, NotFound, Problem, Refused
@@ -274,7 +274,10 @@ def _enrolled_besides(
         ),
         {"district": access.scope_of(session).district_id, "schools": list(schools)},
     ).scalars()
-    return [student_id for student_id in enrolled if student_id not in named]
+    left_out = [student_id for student_id in enrolled if student_id not in named]
+    # a child that the list names under another number is not missing
+    others = same_child.others(session, left_out)
+    return [student_id for student_id in left_out if not others.get(student_id, frozenset()) & set(named)]
 
 
 def keep_for(session: Session, roster: Roster, days: int) -> None:
