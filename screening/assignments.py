@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from instruments import scoring
 from instruments.definition import Instrument
-from screening import access, audit, results, rounds, tiers
+from screening import access, audit, results, rounds, same_child, tiers
 from screening.errors import Conflict, HouseError, InvalidUpload, NotFound, Problem, Refused
 from screening.results import Revision, Revisions, Signal
 from screening.statements import Statement
@@ -222,14 +222,17 @@ def _must_be_open(place: _Place, pages: Mapping[str, Answers]) -> None:
 
 _LOCK_PLACE = Statement("select from assignments where district_id = :district and id = :assignment for no key update")
 _READ_PLACE = Statement(
-    "select a.round_id, a.student_id, a.informant, a.id, s.school_id,"
+    "select a.round_id, a.student_id, a.informant, a.id, s.school_id,"  # noqa: S608 - our own SQL
     " cast(extract(year from age(o.opens_at, s.born_month + interval '1 month')) as smallint) as age,"
     " cast(extract(year from age(cast(:now as timestamptz), s.born_month + interval '1 month')) as smallint)"
     "  as age_now,"
     " p.state as opening_state,"
+    # of several rows of a child a refusal of either giver counts before any grant
     " (select jsonb_object_agg(c.given_by, c.decision) from (select distinct on (given_by) given_by, decision"
-    "   from consents where district_id = :district and student_id = a.student_id and decided_at <= :now"
-    "   order by given_by, decided_at desc, recorded_at desc, decision = 'granted') c) as decisions,"
+    "   from (select distinct on (student_id, given_by) given_by, decision from consents"
+    "    where district_id = :district and student_id = any(child.rows) and decided_at <= :now"
+    "    order by student_id, given_by, decided_at desc, recorded_at desc, decision = 'granted') l"
+    "   order by given_by, decision = 'granted') c) as decisions,"
     " (select jsonb_object_agg(d.instrument, d.answers) from drafts d"
     "   where d.district_id = :district and d.assignment_id = a.id) as drafts,"
     " (select jsonb_agg(jsonb_build_array(f.instrument, f.informant, f.attempt, f.revision,"
@@ -238,13 +241,15 @@ _READ_PLACE = Statement(
     " (select jsonb_build_array(r.revision, r.reasons, r.forms) from results r where r.district_id = :district"
     "   and r.round_id = a.round_id and r.student_id = a.student_id order by r.revision desc limit 1) as standing,"
     " (select jsonb_agg(jsonb_build_array(t.tier, extract(epoch from o.opens_at - e.opens_at) / 86400))"
-    "   from (select distinct on (r.round_id) r.round_id, r.tier from results r where r.district_id = :district"
-    "    and r.student_id = a.student_id and r.round_id <> a.round_id order by r.round_id, r.revision desc) t"
+    "   from (select distinct on (r.round_id, r.student_id) r.round_id, r.tier from results r"
+    "    where r.district_id = :district and r.student_id = any(child.rows) and r.round_id <> a.round_id"
+    "    order by r.round_id, r.student_id, r.revision desc) t"
     "   join rounds e on e.district_id = :district and e.id = t.round_id) as earlier"
     " from assignments a"
     " join students s on s.district_id = a.district_id and s.id = a.student_id"
     " join rounds o on o.district_id = a.district_id and o.id = a.round_id"
     " left join openings p on p.district_id = a.district_id and p.round_id = a.round_id and p.school_id = s.school_id"
+    f" cross join lateral (select array{same_child.rows_of('a.student_id')} as rows) child"
     " where a.district_id = :district and a.id = :assignment"
 )
 

@@ -7,9 +7,10 @@ import polars as pl
 import pytest
 from fastapi import FastAPI
 from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 from alerts import following
-from screening import consent, coverage, db, history, matching, policy, roster
+from screening import assignments, consent, coverage, db, history, matching, policy, roster
 from screening.db import Database
 from screening.models import Round, Student
 from tests.cast import Cast
@@ -161,6 +162,37 @@ def test_a_refusal_of_either_row_holds_for_both_and_a_split_gives_each_its_own_b
     assert in_force() == {one.id}
 
 
+def test_a_form_of_either_row_asks_for_the_consent_and_the_prior_tier_of_the_child(cast: Cast, app: FastAPI) -> None:
+    one, other = cast.students.granted_13, cast.students.guardian_grant_16
+    with cast.database.unit(cast.scope) as session:
+        earlier, screened = make_round(session), make_round(session)
+        _red(session, earlier, one.id)
+        places = {
+            row.student_id: row.id
+            for row in session.execute(
+                text("select student_id, id from assignments where round_id = :round"), {"round": screened.id}
+            )
+        }
+
+    def submitted(student: Student) -> assignments.Submitted:
+        with cast.database.unit(cast.scope) as session:
+            sent = {f"phq9_{n}": 0 for n in range(1, 10)}
+            return assignments.submit(session, places[student.id], answers=sent, by=cast.an, now=db.now(session))
+
+    merged(cast, app, one, other)
+    assert submitted(other).revisions is not None
+    with cast.database.unit(cast.scope) as session:
+        about = {"round": screened.id, "student": other.id}
+        prior = session.execute(
+            text("select prior_tier from results where round_id = :round and student_id = :student"), about
+        )
+        assert prior.scalar_one() == 3
+        decide(session, other.id, "declined", at=db.now(session))
+    with pytest.raises(assignments.NotKeptNow) as refused:
+        submitted(one)
+    assert refused.value.code == "no_consent"
+
+
 # -- lists and files ------------------------------------------------------------------------------------
 
 
@@ -213,18 +245,22 @@ def test_a_prior_red_of_either_row_is_the_childs(cast: Cast, app: FastAPI) -> No
     one, other = cast.students.granted_13, cast.students.guardian_grant_16
     with cast.database.unit(cast.scope) as session:
         earlier, screened = make_round(session), make_round(session)
-        session.execute(
-            text(
-                "insert into results (district_id, round_id, student_id, revision, school_id, tier, validity, reasons,"
-                " forms, prior_tier, rule_set_id) select district_id, :round, :student, 1, :school, 3, 'valid', '{}',"
-                " '{}', 0, rule_set_id from rounds where id = :round"
-            ),
-            {"round": earlier.id, "student": one.id, "school": cast.school_a.id},
-        )
+        _red(session, earlier, one.id)
     assert _prior(cast, screened, earlier.id, "A007") == 0
     merged(cast, app, one, other)
     assert _prior(cast, screened, earlier.id, "A007") == 3
     assert _prior(cast, screened, earlier.id, "A001") == 3
+
+
+def _red(session: Session, screened: Round, student_id: uuid.UUID) -> None:
+    session.execute(
+        text(
+            "insert into results (district_id, round_id, student_id, revision, school_id, tier, validity, reasons,"
+            " forms, prior_tier, rule_set_id) select r.district_id, r.id, s.id, 1, s.school_id, 3, 'valid', '{}', '{}',"
+            " 0, r.rule_set_id from rounds r, students s where r.id = :round and s.id = :student"
+        ),
+        {"round": screened.id, "student": student_id},
+    )
 
 
 def _students(cast: Cast) -> int:
