@@ -157,7 +157,7 @@ _LATEST_POLICY = Statement(
 
 def quiet_hours(session: Session) -> QuietHours:
     """In which hours the district wants quiet: as the policy of its latest round says, or the shipped one."""
-    found = _LATEST_POLICY.run(session, {"district": access.scope_of(session).district_id}).fetchone()
+    found = _LATEST_POLICY.first(session, {"district": access.scope_of(session).district_id})
     return (policy.shipped() if found is None else policy.parse_stored(found["body"])).quiet_hours
 
 

@@ -159,7 +159,7 @@ def queue(
             "after_id": after.id if after else None,
             "limit": limit,
         },
-    ).fetchall()
+    )
     return _with_reasons(session, rows)
 
 

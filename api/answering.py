@@ -109,9 +109,10 @@ class _Visit:
     """Where the handler may leave headers and a status."""
 
     def answer(self, plan: _Plan, asked: dict[str, Any]) -> Response:
+        state, door = self.request.state, self.request.scope["route"]
+        door.let_in(self.request)
         if Given.SESSION not in plan.given.values():
             return self._answered(plan, asked, {})
-        state, door = self.request.state, self.request.scope["route"]
         with self._database.unit(state.actor.scope_as(door.roles)) as session:
             once = self._once(session, state.actor)
             if once is not None and not door.is_streamed:

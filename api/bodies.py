@@ -11,6 +11,7 @@ from api.errors import InvalidInput, TooLarge, TooSlow
 from api.multipart import SentForm
 
 BODY_BYTES = 1_000_000
+SMALL_BYTES = 64_000
 PATIENCE_SECONDS = 30
 
 
@@ -21,6 +22,14 @@ def refuse_long(request: Request, limit: int) -> None:
     length = request.headers.get("content-length", "0")
     if not length.isdigit() or int(length[:19]) > limit:
         raise TooLarge(f"At most {limit // 1_000_000} MB are taken here.")
+
+
+def is_small(request: Request) -> bool:
+    """Whether it announces so little that anybody may send it."""
+    if "transfer-encoding" in request.headers:
+        return False
+    length = request.headers.get("content-length", "0")
+    return len(length) <= 5 and length.isdigit() and int(length) <= SMALL_BYTES
 
 
 async def read(request: Request) -> bytes:

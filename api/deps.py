@@ -1,7 +1,8 @@
 """Doors and what every handler asks for: who comes, in which roles, in one transaction, and a page at a time.
 
-A route is made by a `Door`, which demands its roles. Before a byte of the body is read, the caller is known and
-holds one of them; the session that the handler gets sees only schools where the caller holds one.
+A route is made by a `Door`, which demands its roles. Before anything is done with what came along, and before more
+than a little of it is read, the caller is known and holds one of them; the session that the handler gets sees only
+schools where the caller holds one.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ import datetime as dt
 import hashlib
 import json
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -72,14 +73,10 @@ class DoorRoute(APIRoute):
         if self.roles == PUBLIC:
             await self._handle_for_anybody(request, seats, send)
             return
-        credential = auth.credential_of(request)
-        request.state.token = credential.secret
-        async with seats.taken(scope):
-            by = await _in_thread(request, auth.actor_of, request.app.state.database, credential)
-            request.state.actor = by
-            if (refusal := self._refusal(request, credential, by)) is not None:
-                await _in_thread(request, self._refuse, request, by)
-                raise refusal
+        request.state.credential = auth.credential_of(request)
+        if not bodies.is_small(request):  # who sends much is let in first
+            async with seats.taken(scope):
+                await _in_thread(request, self.let_in, request)
         if self.is_streamed:
             bodies.refuse_long(request, MOST_FILE_BYTES + MOST_FIELD_BYTES)
         else:
@@ -88,6 +85,33 @@ class DoorRoute(APIRoute):
             receive = bodies.again(body, receive)
         async with seats.taken(scope, is_file=self.is_streamed):
             await super().handle(scope, receive, send)
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
+
+        async def handler_for_whom_is_let_in(request: Request) -> Response:
+            try:
+                return await handler(request)
+            except Exception:  # who is not let in is not told what was wrong with the rest either
+                await _in_thread(request, self.let_in, request)
+                raise
+
+        return handler_for_whom_is_let_in
+
+    def let_in(self, request: Request) -> None:
+        """Finds out who comes and whether this door opens for them, once. Raises Unauthenticated, Forbidden, NotFound.
+
+        The handler's own thread does so before anything else: a thread more costs as much as the work.
+        """
+        if self.roles == PUBLIC or hasattr(request.state, "is_asked_who"):
+            return
+        request.state.is_asked_who = True
+        credential: auth.Credential = request.state.credential
+        by = auth.actor_of(request.app.state.database, credential)
+        if (refusal := self._refusal(request, credential, by)) is not None:
+            self._refuse(request, by)
+            raise refusal
+        request.state.actor = by
 
     async def _handle_for_anybody(self, request: Request, seats: Seats, send: Send) -> None:
         if not self.is_guarded:  # how the service is must be told in a full house too

@@ -79,7 +79,7 @@ def key_of(request: Request) -> str | None:
 def once(session: Session, by: access.Actor, key: str) -> Once:
     """Takes the key: who comes with it at the same moment waits until this transaction has ended."""
     _TAKE.run(session, {"what": f"once/{by.account_id}/{key}"})
-    found = _FIND.run(session, {"district": by.district_id, "account": by.account_id, "key": key}).fetchone()
+    found = _FIND.first(session, {"district": by.district_id, "account": by.account_id, "key": key})
     first = None if found is None else (bytes(found["request_digest"]), found["status"], found["location"])
     return Once(session, by, key, first)
 

@@ -200,7 +200,7 @@ def _place(session: Session, assignment_id: uuid.UUID, now: dt.datetime) -> _Pla
 
 def _read_place(session: Session, assignment_id: uuid.UUID, now: dt.datetime) -> _Place:
     about = {"district": access.scope_of(session).district_id, "assignment": assignment_id}
-    row = _READ_PLACE.run(session, about | {"now": now}).fetchone()
+    row = _READ_PLACE.first(session, about | {"now": now})
     if row is None:
         raise NotFound("There is no such assignment.")
     rules = rounds.rules_of(session, row["round_id"])

@@ -36,6 +36,8 @@ class Database:
             pool_timeout=10,
             pool_pre_ping=False,
             hide_parameters=True,
+            # the driver would throw away what `Statement` prepared along with its own, at every rollback
+            connect_args={"prepare_threshold": None},
         )
 
     @contextlib.contextmanager

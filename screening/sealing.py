@@ -218,7 +218,7 @@ def keys(session: Session) -> Keys:
     district_id: uuid.UUID = session.info["scope"].district_id
     held: Keys | None = session.info.get("keys")
     if held is None or held.district_id != district_id:
-        found = _WRAPPED.run(session, {"district": district_id}).fetchone()
+        found = _WRAPPED.first(session, {"district": district_id})
         if found is None:
             raise NoResultFound(f"there is no district {district_id}")
         held = unwrap_district_keys(session.info["ring"], district_id, found["wrapped_key"])

@@ -77,15 +77,13 @@ def halfway(session: Session, secret: str) -> SignIn | None:
 
 def actor_by_session(database: Database, secret: str) -> access.Actor | None:
     """Who holds this session, with the roles of this moment, and notes its use; None when it is unknown or over."""
-    with database.unit() as session:
-        secret_hash = sealing.session_lookup(database.master_key, secret)
-        found = _FIND.run(session, {"hash": secret_hash, "idle": IDLE, "noted": NOTED}).fetchone()
-        if found is None:
-            return None
+    secret_hash = sealing.session_lookup(database.master_key, secret)
+    for found in _FIND.alone(database.engine, {"hash": secret_hash, "idle": IDLE, "noted": NOTED}):
         if found["account_id"] is None:
             return _by_code(found)
-        actor = staff.actor_of(session, found["account_id"], found["district_id"])
+        actor = staff.actor_of_account(database, found["account_id"], found["district_id"])
         return replace(actor, session_id=found["id"], proved_at=found["proved_at"])
+    return None
 
 
 def listed(session: Session, account_id: uuid.UUID) -> Sequence[SignIn]:

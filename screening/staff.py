@@ -15,7 +15,7 @@ from screening import access, audit, sealing
 from screening.db import Database
 from screening.errors import Conflict, NotFound, Refused
 from screening.models import Account, District, School, Staff, StaffRole, Token
-from screening.statements import Statement
+from screening.statements import Row, Statement
 
 SCHOOL_ROLES = frozenset({"school_admin", "principal", "counselor", "class_teacher"})
 """Roles that are always held at one school."""
@@ -221,26 +221,19 @@ _ACCOUNT_BY_TOKEN = Statement(
     " where t.token_hash = :token and t.revoked_at is null and t.expires_at > now() and a.disabled_at is null"
 )
 _ACCOUNT_BY_EMAIL = text("select id, district_id from accounts where email_hash = :email and disabled_at is null")
-_ROLES = Statement(
-    "select s.id as staff_id, r.role, r.school_id from staff s left join staff_roles r"
-    " on r.district_id = s.district_id and r.staff_id = s.id"
-    " and r.since_at <= now() and (r.until_at is null or r.until_at > now())"
-    " where s.district_id = :district and s.account_id = :account order by r.school_id is not null, r.since_at, r.role"
-)
+_ROLES = Statement("select staff_id, role, school_id from roles_of_account(:district, :account)")
 
 
 def actor_by_token(database: Database, token: str) -> access.Actor | None:
     """Who bears this token, with the roles of this moment; None when it is unknown, ended or its account disabled."""
-    with database.unit() as session:
-        token_hash = sealing.token_lookup(database.master_key, token)
-        found = _ACCOUNT_BY_TOKEN.run(session, {"token": token_hash}).fetchone()
-        if found is None:
-            return None
-        actor = actor_of(session, found["id"], found["district_id"])
+    token_hash = sealing.token_lookup(database.master_key, token)
+    for found in _ACCOUNT_BY_TOKEN.alone(database.engine, {"token": token_hash}):
+        actor = actor_of_account(database, found["id"], found["district_id"])
         only = None if found["roles"] is None else frozenset(found["roles"])
         if only is not None:
             actor = replace(actor, roles=tuple(at for at in actor.roles if at.role in only))
         return actor if found["purpose"] == "everything" else replace(actor, purpose=found["purpose"])
+    return None
 
 
 def actor_by_email(database: Database, email: str) -> access.Actor | None:
@@ -290,7 +283,16 @@ def name_of(session: Session, staff_id: uuid.UUID) -> str:
 def actor_of(session: Session, account_id: uuid.UUID, district_id: uuid.UUID) -> access.Actor:
     """An account as an actor, with the roles of this moment; enters the scope of its district, without any school."""
     access.enter(session, access.Scope(district_id, frozenset()))
-    rows = _ROLES.run(session, {"district": district_id, "account": account_id}).fetchall()
+    return _actor(account_id, district_id, _ROLES.run(session, {"district": district_id, "account": account_id}))
+
+
+def actor_of_account(database: Database, account_id: uuid.UUID, district_id: uuid.UUID) -> access.Actor:
+    """The same outside of any transaction, for whoever only asks who comes."""
+    rows = _ROLES.alone(database.engine, {"district": district_id, "account": account_id})
+    return _actor(account_id, district_id, rows)
+
+
+def _actor(account_id: uuid.UUID, district_id: uuid.UUID, rows: Sequence[Row]) -> access.Actor:
     return access.Actor(
         account_id=account_id,
         district_id=district_id,

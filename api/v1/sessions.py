@@ -151,7 +151,7 @@ def listed(session: SessionDep, by: ActorDep) -> SessionsView:
 def current(session: SessionDep, by: ActorDep, request: Request, database: DatabaseDep) -> CurrentView:
     """The session in which this is asked; 404 for the bearer of a token."""
     found = sessions.get(session, by)
-    token = auth.csrf_token(database, request.state.token)
+    token = auth.csrf_token(database, request.state.credential.secret)
     return CurrentView(**_session(found, by).model_dump(), csrf_token=token)
 
 

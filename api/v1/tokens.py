@@ -65,7 +65,7 @@ def listed(session: SessionDep, by: ActorDep) -> TokensView:
 @door.delete("/current", roles=access.ROLES, status=204)
 def revoke(request: Request, session: SessionDep, by: ActorDep, now: NowDep) -> None:
     """Ends the token that came with this request, at once."""
-    staff.revoke_token(session, request.state.token, by=by, now=now)
+    staff.revoke_token(session, request.state.credential.secret, by=by, now=now)
 
 
 @door.delete("/{token_id}", roles=WITH_ACCOUNT, status=204)

@@ -126,7 +126,7 @@ def active(session: Session) -> RiskModel | None:
 
 def silent(session: Session) -> tuple[str, str] | None:
     """The active model that could not be asked when it was last tried, and why; None while all is well."""
-    found = _SILENT.run(session, {"district": access.scope_of(session).district_id}).fetchone()
+    found = _SILENT.first(session, {"district": access.scope_of(session).district_id})
     return None if found is None else (found["name"], found["problem"])
 
 
