@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Row, select, text
 from sqlalchemy.orm import Session
 
-from alerts import clocks, delivery, routing
+from alerts import clocks, delivery, routing, tying
 from alerts.models import Transfer
 from screening import access, audit, calendars, sealing
 from screening.inserting import as_array
@@ -46,6 +46,7 @@ def follow(session: Session, students: Collection[uuid.UUID] | None, by: access.
     audit.record_many(session, by, "alert.moved", "alert", [alert.id for alert in alerts])
     audit.record_many(session, by, "transfer.proposed", "transfer", [each.id for each in proposed])
     _tell(session, alerts, [*proposed, *passed], now)
+    tying.follow(session, students, by, now)
     return len(alerts) + len(proposed)
 
 

@@ -27,7 +27,6 @@ from alerts import (
     rescreens,
     routine_chats,
     routing,
-    tying,
 )
 from screening import (
     access,
@@ -97,8 +96,6 @@ def follow_students(database: Database, district_id: uuid.UUID, now: dt.datetime
     """The net under those who move or tie students: an alert that was raised while its student was on the way."""
     with _unit(database, district_id) as session:
         following.follow(session, None, access.system(district_id), now)
-    with _unit(database, district_id) as session:
-        tying.follow(session, None, access.system(district_id), now)
     return ()
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from alerts import cases, following, plans
+from alerts import cases, following, plans, tying
 from alerts.following import OPEN
 from alerts.models import Case, Transfer
 from screening import access, audit
@@ -88,6 +88,7 @@ def accept(session: Session, transfer_id: uuid.UUID, *, by: access.Actor, now: d
             alert.owner_id = by.person
         _take_over(session, case, found, max(found.tier, alert.tier if alert else 0), by, now)
         found.state, found.answered_by, found.answered_at = "accepted", by.person, now
+        tying.follow(session, [case.student_id], by, now)
     audit.record(session, by, "transfer.accepted", "transfer", found.id, case=str(case.id), tier=case.tier)
     following.tell(session, found, [found.from_school_id], "accepted", now)
     return case

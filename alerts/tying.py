@@ -2,7 +2,8 @@
 
 Alerts and cases stay with the row that they came to. A further signal about either row is an alert like any other;
 cases of the other rows rise with it here, and `cases.open` joins the one that stands open at the same school. It is
-done with each merge and each split, and stands on the timetable too: a signal need not wait for what is next door.
+done with each merge, each split and each move, and stands on the timetable too: a signal need not wait for what is
+next door.
 """
 
 import datetime as dt
@@ -25,14 +26,15 @@ from screening.school_days import Calendar
 
 def follow(session: Session, students: Collection[uuid.UUID] | None, by: access.Actor, now: dt.datetime) -> int:
     """Raises the open cases of these children (of all) to the highest that is known of any row, calls a crisis for a
-    red that nobody has triaged, and lets ring again whatever was left in the case of a child that is another by now.
+    red that nobody has triaged, and lets ring again whatever was left in a case of another row that is another child's
+    by now, or another school's.
 
     Returns how much that was. Nothing falls, nothing closes, and no clock is pushed back.
     """
-    about = {
-        "district": access.scope_of(session).district_id,
-        "students": None if students is None else as_array("uuid", students),
-    }
+    about: dict[str, Any] = {"district": access.scope_of(session).district_id, "students": None}
+    if students is not None:
+        rows = set(students).union(*same_child.others(session, students).values())
+        about["students"] = as_array("uuid", rows)
     raised = _raise_cases(session, about, by, now)
     called = _call_crisis(session, about, by, now)
     return raised + called + _ring_again(session, about, by, now)
@@ -112,7 +114,7 @@ def _open_case(session: Session, case_id: uuid.UUID) -> Case | None:
     return None if case.state == "closed" else case
 
 
-# -- alerts that were left in another child's case ------------------------------------------------------
+# -- alerts that were left in a case of another row -----------------------------------------------------
 
 _LEFT = text(
     "select a.id, a.school_id, a.round_id, a.tier, a.has_self_harm, a.see_by from alerts a"  # noqa: S608 - our own SQL
@@ -121,9 +123,9 @@ _LEFT = text(
     " join cases c on c.district_id = a.district_id and c.id = l.case_id"
     " where a.district_id = :district and a.closed_at is null and a.state = 'triaged' and c.student_id <> a.student_id"
     " and a.student_id in (select unnest(array[m.student_id, m.duplicate_id]) from student_merges m"
-    f"  where m.district_id = :district and m.state = 'split') and {_OF.format('a.student_id')}"
-    f" and not exists (select from {same_child.OTHERS} o where o.student_id = a.student_id"
-    "  and o.other_id = c.student_id) order by a.student_id for no key update of a"
+    f"  where m.district_id = :district and m.state in ('merged', 'split')) and {_OF.format('a.student_id')}"
+    f" and (c.school_id <> a.school_id or not exists (select from {same_child.OTHERS} o"
+    "  where o.student_id = a.student_id and o.other_id = c.student_id)) order by a.student_id for no key update of a"
 )
 _RING = text(
     "update alerts a set state = 'new', owner_id = null, raised_at = :now, answer_by = n.answer_by, see_by = n.see_by"

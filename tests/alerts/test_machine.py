@@ -11,8 +11,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.orm import Session
 
 from alerts import (
     cases,
@@ -29,17 +30,18 @@ from alerts import (
     referrals,
     transfers,
     triage,
+    tying,
 )
 from alerts.models import Destination
-from screening import access, db, policy, rounds
+from screening import access, db, merges, policy, rounds
 from screening.db import Database
 from screening.errors import HouseError
-from screening.models import Round, Student
+from screening.models import Round, Student, StudentMerge
 from screening.results import Signal
 from tests.alerts.episodes import HOUR, MONDAY, RED, ring
 from tests.alerts.moving import move
 from tests.cast import Cast
-from tests.factories import make_round, make_student
+from tests.factories import make_round, make_staff, make_student
 
 CARING = ("an", "bo", "lead", "chen")
 PEOPLE = (*CARING, *CARING, "principal", "duty_officer", "district_admin", "school_admin_a")
@@ -61,10 +63,12 @@ class Alone(RuleBasedStateMachine):
     cast: ClassVar[Cast]
     place: ClassVar[Destination]
     round: ClassVar[Round]
+    chief: ClassVar[access.Actor]
+    """A second one who may decide in the whole district."""
     done: ClassVar[Counter[str]] = Counter()
 
-    @initialize(who=st.sampled_from(PEOPLE), is_in_case=st.booleans())
-    def begin(self, who: str, is_in_case: bool) -> None:
+    @initialize(who=st.sampled_from(PEOPLE), is_in_case=st.booleans(), is_tied=st.booleans())
+    def begin(self, who: str, is_in_case: bool, is_tied: bool) -> None:
         self.now = MONDAY
         self.by: access.Actor = getattr(self.cast, who)
         self.scope = self.by.scope_as({held.role for held in self.by.roles})
@@ -72,12 +76,16 @@ class Alone(RuleBasedStateMachine):
             self.student: Student = make_student(session, self.cast.school_a.id)
             self.other: Student = make_student(session, self.cast.school_a.id)
             self.alert = ring(session, self.student, RED, at=MONDAY).id
+        self.worst: dict[uuid.UUID, int] = {}
+        with self.cast.database.unit(self.cast.scope) as session:
             if is_in_case:
                 helper = self.cast.bo if who != "bo" else self.cast.an
                 triage.acknowledge(session, self.alert, by=helper, now=MONDAY)
                 known = {"contact": "meeting", "is_student_seen": True, "words": "So."}
                 triage.triage(session, self.alert, "case_opened", by=helper, now=MONDAY, **known)  # type: ignore[arg-type]
         self.done["sequences"] += 1
+        if is_tied:
+            self.two_others_tie_the_rows(is_the_student_counted=is_in_case)
 
     def act(self, verb: Callable[..., object], *about: object, **more: object) -> None:
         """The person's own act in their own scope; what the house refuses has not happened."""
@@ -94,6 +102,31 @@ class Alone(RuleBasedStateMachine):
         self.done["events"] += 1
         with self.cast.database.unit(self.cast.scope) as session:
             verb(session, *about, **more)
+
+    def happens_if_allowed(self, verb: Callable[..., object], *about: object, by: access.Actor, **more: object) -> None:
+        try:
+            self.happens(verb, *about, by=by, now=self.now, **more)
+        except HouseError:
+            self.done["not allowed"] += 1
+
+    @property
+    def merge(self) -> StudentMerge | None:
+        """The latest that was proposed of the two rows."""
+        with self.cast.database.unit(self.cast.scope) as session:
+            return self.merge_in(session)
+
+    def merge_in(self, session: Session) -> StudentMerge | None:
+        return session.scalars(
+            select(StudentMerge)
+            .where(StudentMerge.duplicate_id.in_([self.student.id, self.other.id]))
+            .order_by(StudentMerge.proposed_at.desc())
+            .limit(1)
+        ).one_or_none()
+
+    def somebody_else(self, than: uuid.UUID | None) -> access.Actor:
+        """Somebody who may decide about the two rows wherever they stand, and is not that person."""
+        chief: access.Actor = self.cast.district_admin
+        return self.chief if than == chief.person else chief
 
     def latest(self, table: str, order: str) -> uuid.UUID:
         with self.cast.database.unit(self.cast.scope) as session:
@@ -233,6 +266,39 @@ class Alone(RuleBasedStateMachine):
         else:
             self.act(transfers.decline, last, "not_here", "So.")
 
+    @rule(is_the_student_counted=st.booleans())
+    def tie_and_untie(self, is_the_student_counted: bool) -> None:
+        pair = [self.student.id, self.other.id]
+        self.act(merges.propose, *(pair if is_the_student_counted else pair[::-1]), "They are one child.")
+        if (merge := self.merge) is not None:
+            self.act(merges.confirm, merge.id, list(merges.WARNINGS), follow=tying.follow)
+            self.act(merges.ask_split, merge.id, "They are two children.")
+            self.act(merges.confirm_split, merge.id, follow=tying.follow)
+
+    @rule(is_said=st.booleans())
+    def take_back(self, is_said: bool) -> None:
+        if (merge := self.merge) is not None:
+            self.act(merges.refuse, merge.id, "No, I know them both.")
+            self.act(merges.withdraw, merge.id)
+
+    @rule(outcome=st.sampled_from(["case_opened", "monitor", "not_confirmed"]))
+    def answer_the_other(self, outcome: str) -> None:
+        for alert in self.open_alerts(self.other):
+            self.act(triage.acknowledge, alert)
+            self.act(triage.triage, alert, outcome, contact="meeting", is_student_seen=True, words="So.")
+            self.act(triage.confirm_triage, alert)
+
+    @rule(reason=st.sampled_from(["resolved", "not_confirmed"]))
+    def end_the_others_case(self, reason: str) -> None:
+        with self.cast.database.unit(self.cast.scope) as session:
+            found = session.execute(text("select id from cases where student_id = :id"), {"id": self.other.id})
+            ids = list(found.scalars())
+        for case_id in ids:
+            self.act(interviews.write, case_id, mode="meeting", is_student_seen=True, has_current_risk=False,
+                     is_concern_confirmed=False, words="So.", held_at=self.now)  # fmt: skip
+            self.act(cases.propose_closure, case_id, reason, "So.")
+            self.act(cases.confirm_closure, case_id)
+
     # -- what happens besides -------------------------------------------------------------------------
 
     @rule(school=st.sampled_from(["school_a", "school_b", "school_c"]))
@@ -255,6 +321,42 @@ class Alone(RuleBasedStateMachine):
         )
         self.happens(raising.raise_alerts, [signal], now=self.now, policy=policy.shipped())
 
+    @rule(tier=st.integers(1, 3), is_in_care=st.booleans())
+    def the_other_rings(self, tier: int, is_in_care: bool) -> None:
+        with self.cast.database.unit(self.cast.scope) as session:
+            alert = ring(session, self.other, tier, at=self.now)
+        self.done["events"] += 1
+        if is_in_care:
+            helper = next(each for each in (self.cast.an, self.cast.bo) if each.person != self.by.person)
+            self.happens_if_allowed(triage.acknowledge, alert.id, by=helper)
+            known = {"contact": "meeting", "is_student_seen": True, "words": "So."}
+            self.happens_if_allowed(triage.triage, alert.id, "case_opened", by=helper, **known)
+
+    @rule(is_the_student_counted=st.booleans())
+    def two_others_tie_the_rows(self, is_the_student_counted: bool) -> None:
+        pair = [self.student.id, self.other.id]
+        pair = pair if is_the_student_counted else pair[::-1]
+        self.happens_if_allowed(merges.propose, *pair, "They are one child.", by=self.somebody_else(self.by.person))
+        if (merge := self.merge) is not None:
+            second, seen = self.somebody_else(merge.proposed_by), list(merges.WARNINGS)
+            self.happens_if_allowed(merges.confirm, merge.id, seen, by=second, follow=tying.follow)
+            self.done["ties"] += self.is_tied
+
+    @rule()
+    def two_others_take_them_apart(self) -> None:
+        if (merge := self.merge) is not None and merge.state == "merged":
+            asking = self.somebody_else(self.by.person)
+            self.happens_if_allowed(merges.ask_split, merge.id, "They are two children.", by=asking)
+            if (asked := self.merge) is not None:
+                second = self.somebody_else(asked.split_asked_by)
+                self.happens_if_allowed(merges.confirm_split, merge.id, by=second, follow=tying.follow)
+            self.done["splits"] += not self.is_tied
+
+    @property
+    def is_tied(self) -> bool:
+        found = self.merge
+        return found is not None and found.state == "merged"
+
     @rule(days=st.integers(1, 200))
     def time_passes(self, days: int) -> None:
         self.now += dt.timedelta(days=days)
@@ -276,13 +378,40 @@ class Alone(RuleBasedStateMachine):
 
     # -- what must stay true --------------------------------------------------------------------------
 
+    def open_alerts(self, student: Student) -> list[uuid.UUID]:
+        with self.cast.database.unit(self.cast.scope) as session:
+            wanted = "select id from alerts where student_id = :id and closed_at is null"
+            return list(session.execute(text(wanted), {"id": student.id}).scalars())
+
+    @invariant()
+    def no_alert_of_either_row_falls_and_no_red_of_either_ends(self) -> None:
+        with self.cast.database.unit(self.cast.scope) as session:
+            found = session.execute(_ALERTS, {"students": [self.student.id, self.other.id]}).all()
+            merge = self.merge_in(session)
+        if merge is not None and merge.state in ("merged", "split"):
+            assert merge.decided_by not in (None, merge.proposed_by), "tied on one person's word"
+            assert merge.state != "split" or merge.split_by not in (None, merge.split_asked_by)
+        for alert in found:
+            assert alert.tier >= self.worst.get(alert.id, 0)
+            self.worst[alert.id] = alert.tier
+            assert alert.tier < RED or alert.closed_at is None
+            if (
+                alert.state == "triaged"
+                and alert.closed_at is None
+                and alert.in_case_of not in (None, alert.student_id)
+            ):
+                assert merge is not None and merge.state == "merged", "a red in the case of another child"
+                assert (alert.case_state != "closed", alert.case_tier >= alert.tier) == (True, True)
+                assert alert.case_school == alert.school_id
+        assert self.worst.keys() == {alert.id for alert in found}
+
     @invariant()
     def the_red_is_open_red_and_where_its_student_is(self) -> None:
         with self.cast.database.unit(self.cast.scope) as session:
             row = session.execute(_STANDS, {"student": self.student.id, "alert": self.alert}).one()
         assert (row.tier, row.closed_at, row.school_id) == (RED, None, row.school)
         assert all(tier == RED and state != "closed" for tier, state in zip(row.tiers, row.states, strict=True))
-        assert (row.state == "triaged") <= bool(row.tiers)
+        assert row.state != "triaged" or bool(row.tiers) or self.is_tied
         if row.state != "triaged":
             with self.cast.database.unit(access.Scope(self.cast.district.id, frozenset({row.school}))) as session:
                 assert self.alert in {each.id for each in triage.queue(session, tiers=[RED], limit=200)}
@@ -311,6 +440,12 @@ _STANDS = text(
     " from alerts a join students s on s.id = :student left join cases c on c.student_id = s.id"
     " where a.id = :alert group by 1, 2, 3, 4, 5"
 )
+_ALERTS = text(
+    "select a.id, a.student_id, a.school_id, a.tier, a.state, a.closed_at, l.* from alerts a left join lateral"
+    " (select c.student_id as in_case_of, c.state as case_state, c.tier as case_tier, c.school_id as case_school"
+    "  from triages t join cases c on c.id = t.case_id where t.alert_id = a.id order by t.proposed_at desc limit 1) l"
+    " on true where a.student_id = any(:students)"
+)
 _PUT_AWAY = (
     "update alerts set closed_at = now(), state = 'triaged' where student_id = any(:students) and closed_at is null",
     "update transfers set state = 'withdrawn' where student_id = any(:students) and state in ('announced', 'waiting')",
@@ -335,6 +470,7 @@ def test_nobody_alone_and_nothing_that_happens_lowers_closes_mutes_or_deletes_a_
     with cast.database.unit(cast.scope) as session:
         Alone.place = destinations.add(session, "hospital", "First Hospital", by=cast.district_admin, now=MONDAY)
         Alone.round = make_round(session)
+        Alone.chief = make_staff(session, ("district_admin", None))[1]
     run_state_machine_as_test(
         Alone,
         settings=settings(
@@ -352,6 +488,7 @@ def test_nobody_alone_and_nothing_that_happens_lowers_closes_mutes_or_deletes_a_
         print(  # noqa: T201 - the number is the point
             f"\nred: {done['sequences']} sequences of one person alone,"
             f" {done['acts']} acts ({done['refused']} refused),"
-            f" {done['events']} events; 0 reds lowered, closed, muted or lost"
+            f" {done['events']} events ({done['ties']} merges and {done['splits']} splits by two others);"
+            " 0 reds lowered, closed, muted or lost"
         )
     assert done["sequences"] >= share(300)

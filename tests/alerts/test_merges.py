@@ -322,6 +322,19 @@ def test_a_merge_is_seen_by_the_school_to_which_a_row_has_moved(twice: Twice) ->
         assert same_child.others(session, [twice.duplicate.id]) != {}
 
 
+def test_a_red_in_the_case_of_the_other_row_rings_again_where_its_own_row_moves(twice: Twice) -> None:
+    cast = twice.cast
+    with twice.unit() as session:
+        in_case(session, twice.student, ORANGE, cast.an)
+    twice.merge()
+    with twice.unit() as session:
+        red = answered(session, twice.duplicate, RED, cast.an, at=MONDAY + HOUR)
+        look(session, red.id, "case_opened", by=cast.an, at=MONDAY + HOUR)
+        move(session, twice.duplicate, cast.school_b, by=cast.district_admin, at=MONDAY + HOUR)
+    with twice.unit(cast.scope_b) as session:
+        assert [(each.id, each.state) for each in triage.queue(session, tiers=[RED])] == [(red.id, "new")]
+
+
 def test_the_record_shows_both_logs_and_whose_each_is(twice: Twice) -> None:
     with twice.unit() as session:
         assert history.of_child(session, twice.student.id, by=twice.cast.lead) == []
