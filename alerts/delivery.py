@@ -169,7 +169,9 @@ def send_at(urgency: str, now: dt.datetime, timezone: dt.tzinfo, quiet: QuietHou
 
 _CLAIM = text(
     "select d.id, d.school_id, d.recipient_id, d.subject, d.subject_id, d.urgency, d.due_at, d.attempts,"
-    " coalesce(s.name, '') as school, t.is_probe from deliveries d join districts t on t.id = d.district_id"
+    " coalesce(s.name, '') as school, t.is_probe, exists (select from webhooks w where w.district_id = d.district_id"
+    "  and w.staff_id = d.recipient_id and w.ended_at is null) as has_webhook"
+    " from deliveries d join districts t on t.id = d.district_id"
     " left join schools s on s.district_id = d.district_id and s.id = d.school_id"
     " where d.district_id = :district and d.state = 'pending' and d.try_at <= :now"
     " and (cast(:subject as text) is null or d.subject = :subject)"
@@ -280,7 +282,7 @@ class _Sender:
         message = Message(row.id, row.urgency, link_to, row.school, row.due_at)
         if row.is_probe:
             return _try(Probe(channel_of(self.settings), self.settings.probe_address), "", message)
-        hook = webhooks.of(session, row.recipient_id, self.settings, now=self.now)
+        hook = webhooks.of(session, row.recipient_id, self.settings, now=self.now) if row.has_webhook else None
         if hook is not None:
             name, failure = _try(hook, "", message)
             if failure is None:
