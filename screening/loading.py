@@ -1,8 +1,10 @@
 """What was read from a file of answers goes in: matched, judged, kept, weighed and answered in one transaction."""
 
 import datetime as dt
+import gc
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +55,7 @@ def load(
     nothing; its critical answers are signals all the same.
     """
     schools = None if upload.school_id is None else frozenset({upload.school_id})
-    with database.unit(access.Scope(upload.district_id, schools)) as session:
+    with _little_garbage(), database.unit(access.Scope(upload.district_id, schools)) as session:
         _plan_for(session, summary.rows)
         lock(session, f"load/{upload.round_id}")
         current = session.get(Upload, (upload.district_id, upload.id))
@@ -75,6 +77,17 @@ def load(
             coverage.recount(session, upload.round_id, receipt.schools, own.now)
         state = "refused" if refusals else "loaded"
         receipts.end(session, current, state, receipt, problems.in_order(), problems.left_out)
+
+
+@contextmanager
+def _little_garbage() -> Iterator[None]:
+    """Looks for garbage seldom: a load makes many objects and hardly a cycle, and each look costs as much as it has."""
+    usual = gc.get_threshold()
+    gc.set_threshold(100_000, 20, 50)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
 
 
 MANY_ROWS = 1_000
