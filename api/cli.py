@@ -5,7 +5,6 @@ Exit codes: 0 done, 1 the answer is no, 2 wrong use or bad input, told in words 
 
 import contextlib
 import datetime as dt
-import gc
 import importlib
 import os
 import signal
@@ -14,7 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import wait
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -230,16 +229,11 @@ def demo(
     """A made-up district, one real round, and what came of it."""
     from api import ahead
 
-    gc.disable()  # a fifth of the time would go into looking for garbage that is hardly there
     settings = Settings.read()
-    with ThreadPoolExecutor(1) as aside:
-        held = None
-        if settings.is_embedded and not settings.is_production:
-            # the database starts while the rest is imported; what is wrong with it is said when it is asked for
-            held = aside.submit(ahead.database, settings)
-        made_up = _module("api.demo")
+    beginning = ahead.begin(settings)
+    made_up = _module("api.demo")
+    wait([beginning] if beginning else [])
     code: int = made_up.main(settings, seed=seed, is_served=not no_serve, as_json=as_json)
-    del held
     return code
 
 
