@@ -17,7 +17,7 @@ from screening.models import Student, StudentMerge
 from tests.alerts.episodes import HOUR, MONDAY, ORANGE, RED, YELLOW, answered, cared, in_case, look, ring, stands
 from tests.alerts.moving import move
 from tests.cast import Cast
-from tests.factories import make_student
+from tests.factories import decide, make_student
 
 WHY = "The secretary typed her in twice."
 
@@ -333,6 +333,41 @@ def test_a_red_in_the_case_of_the_other_row_rings_again_where_its_own_row_moves(
         move(session, twice.duplicate, cast.school_b, by=cast.district_admin, at=MONDAY + HOUR)
     with twice.unit(cast.scope_b) as session:
         assert [(each.id, each.state) for each in triage.queue(session, tiers=[RED])] == [(red.id, "new")]
+
+
+def test_an_open_red_of_either_row_holds_the_erasure_of_both_and_a_persons_takes_the_words(twice: Twice) -> None:
+    cast = twice.cast
+
+    def erased(extent: str) -> str:
+        with twice.unit() as session:
+            erasure.ask(session, [twice.duplicate.id], extent, "request", by=cast.system, now=MONDAY)
+            waiting = "select id from erasures where student_id = :id and state = 'waiting' and extent = :extent"
+            about = {"id": twice.duplicate.id, "extent": extent}
+            asked = session.execute(text(waiting), about).scalar_one()
+            return str(session.execute(text("select erase_as_asked(:id)"), {"id": asked}).scalar_one())
+
+    merge = twice.merge()
+    with twice.unit() as session:
+        ring(session, twice.student, RED)
+    assert erased("answers") == "narrowed"
+    twice.split(merge)
+    assert erased("answers") == "done"
+    assert erased("person") == "done"
+    with twice.unit() as session:
+        kept = merges.get(session, merge.id)
+        assert [merges.words_of(session, kept, part) for part in ("reason", "refusal", "split")] == [None] * 3
+        assert kept.state == "split"
+
+
+def test_a_withdrawal_of_one_row_erases_the_other_unless_they_are_two_by_then(twice: Twice) -> None:
+    merge = twice.merge()
+    with twice.unit() as session:
+        decide(session, twice.student.id, "withdrawn", at=MONDAY)
+        waiting = "select id from erasures where student_id = :id and state = 'waiting'"
+        asked = session.execute(text(waiting), {"id": twice.duplicate.id}).scalar_one()
+    twice.split(merge)
+    with twice.unit() as session:
+        assert session.execute(text("select erase_as_asked(:id)"), {"id": asked}).scalar_one() == "taken_back"
 
 
 def test_the_record_shows_both_logs_and_whose_each_is(twice: Twice) -> None:
