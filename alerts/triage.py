@@ -71,6 +71,10 @@ class QueueRow:
     closed_at: dt.datetime | None
     proposed_by: uuid.UUID | None
     """Who proposes to end it without a case, which a second person has not confirmed yet."""
+    school: str | None
+    """Its code."""
+    case_id: uuid.UUID | None
+    """The student's open case."""
     reasons: tuple[Reason, ...] = ()
 
     @property
@@ -101,6 +105,12 @@ _PROPOSED_BY = (
     " and t.confirmed_at is null"
     " and t.tier = q.tier and t.proposed_at >= q.raised_at order by t.proposed_at desc limit 1) as proposed_by"
 )
+_BESIDE = (
+    f"{_PROPOSED_BY},"  # noqa: S608 - made of the constant above
+    " (select s.code from schools s where s.district_id = :district and s.id = q.school_id) as school,"
+    " (select c.id from cases c where c.district_id = :district and c.student_id = q.student_id"
+    " and c.state <> 'closed') as case_id"
+)
 _OF_SCHOOL = (
     " from alerts a where a.district_id = :district and a.{school} and a.tier = t.tier and a.closed_at is null"
     " and a.state = any(:states)"
@@ -115,7 +125,7 @@ _SCHOOLS = (
 )
 # A short walk of the index for every school and tier, so that a page costs the same however long the queue is.
 _QUEUE = Statement(
-    f"select q.*, {_PROPOSED_BY} from ("  # noqa: S608 - made of the constants above
+    f"select q.*, {_BESIDE} from ("  # noqa: S608 - made of the constants above
     f" select f.* from ({_SCHOOLS}) s cross join unnest(cast(:tiers as smallint[])) as t(tier)"
     f" cross join lateral (select {_COLUMNS}{_OF_SCHOOL.format(school='school_id = s.id')}) f"
     f" union all select f.* from unnest(cast(:tiers as smallint[])) as t(tier)"
@@ -124,7 +134,7 @@ _QUEUE = Statement(
     ") q order by q.tier desc, q.answer_by, q.id limit :limit"
 )
 _ONE = text(
-    f"select q.*, {_PROPOSED_BY} from"  # noqa: S608 - made of the constants above
+    f"select q.*, {_BESIDE} from"  # noqa: S608 - made of the constants above
     f" (select {_COLUMNS} from alerts a where a.district_id = :district and a.id = :id) q"
 )
 

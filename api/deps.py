@@ -34,7 +34,6 @@ from api.multipart import MOST_FIELD_BYTES, MOST_FILE_BYTES
 from api.seats import Seats
 from screening import access, audit
 from screening.errors import HouseError, NotFound, Problem, Refused
-from screening.inserting import as_array
 from screening.models import School
 from screening.statements import Statement
 
@@ -340,17 +339,12 @@ def school_id(session: Session, code: str | None) -> uuid.UUID | None:
     return found
 
 
-_CODES = Statement(
-    "select id, code from schools where district_id = :district"
-    " and (cast(:only as uuid[]) is null or id = any(cast(:only as uuid[])))"
-)
+_CODES = Statement("select id, code from schools where district_id = :district")
 
 
-def school_codes(session: Session, *, only: Collection[uuid.UUID] | None = None) -> dict[uuid.UUID, str]:
-    """The code of every school of the district, or of these."""
-    wanted = None if only is None else as_array("uuid", only)
-    rows = _CODES.run(session, {"district": access.scope_of(session).district_id, "only": wanted})
-    return {row["id"]: row["code"] for row in rows}
+def school_codes(session: Session) -> dict[uuid.UUID, str]:
+    """The code of every school of the district."""
+    return {row["id"]: row["code"] for row in _CODES.run(session, {"district": access.scope_of(session).district_id})}
 
 
 # -- lists ----------------------------------------------------------------------------------------------

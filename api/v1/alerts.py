@@ -6,8 +6,8 @@ when.
 
 import datetime as dt
 import uuid
-from collections.abc import Sequence
-from typing import Annotated, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal
 
 from fastapi import Query, Request, Response
 from sqlalchemy.orm import Session
@@ -32,7 +32,6 @@ from api.deps import (
     Words,
     located,
     moment,
-    school_codes,
     school_id,
     small,
     tier_name,
@@ -40,10 +39,8 @@ from api.deps import (
 from api.v1.shown import SameChildView, same_child
 from screening import access, audit, policy, rounds, students
 from screening.errors import NotFound
-from screening.inserting import as_array
 from screening.risk_model import registry
 from screening.risk_model.reasons import SILENT
-from screening.statements import Statement
 
 door = Door(prefix="/v1/alerts", tag="alerts")
 
@@ -366,76 +363,54 @@ def _cares(by: access.Actor, school_id: uuid.UUID | None) -> bool:
     return by.has(*CARING, school_id=school_id)
 
 
-_OPEN_CASES = Statement(
-    "select student_id, id from cases"
-    " where district_id = :district and student_id = any(cast(:students as uuid[])) and state <> 'closed'"
-)
-
-
-def _open_cases(session: Session, student_ids: set[uuid.UUID]) -> dict[uuid.UUID, uuid.UUID]:
-    wanted = {"district": access.scope_of(session).district_id, "students": as_array("uuid", student_ids)}
-    return {row["student_id"]: row["id"] for row in _OPEN_CASES.run(session, wanted)}
-
-
 def _shown(
     session: Session, rows: Sequence[QueueRow], by: access.Actor, now: dt.datetime, locale: str
 ) -> list[AlertView]:
     cares = {school_id: _cares(by, school_id) for school_id in {row.school_id for row in rows}}
     names = students.named(session, {row.student_id for row in rows if row.student_id and cares[row.school_id]}, by=by)
-    open_cases = _open_cases(session, {row.student_id for row in rows if row.student_id})
-    codes = school_codes(session, only={row.school_id for row in rows if row.school_id})
     say = _Speaker(session, locale)
-    shown = []
-    for row in rows:
-        of_student = row.student_id or _NOBODY
-        plain = _plain(row, codes.get(row.school_id or _NOBODY), open_cases.get(of_student), now)
-        shown.append(_with_reasons(plain, row, names.get(of_student), say) if cares[row.school_id] else plain)
-    return shown
+    reasons = (_reasons(row, names, say) if cares[row.school_id] else {} for row in rows)
+    return [AlertView(**_plain(row, now), **why) for row, why in zip(rows, reasons, strict=True)]
 
 
-_NOBODY = uuid.UUID(int=0)
+def _plain(row: QueueRow, now: dt.datetime) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "urgency": delivery.URGENCIES[row.tier],
+        "state": row.state,
+        "school": row.school,
+        "case_id": row.case_id,
+        "opened_at": row.opened_at,
+        "raised_at": row.raised_at,
+        "answer_by": row.answer_by,
+        "see_by": row.see_by,
+        "is_late": row.is_late(now),
+        "owner_id": row.owner_id,
+        "closed_at": row.closed_at,
+    }
 
 
-def _plain(row: QueueRow, school: str | None, case_id: uuid.UUID | None, now: dt.datetime) -> AlertView:
-    return AlertView(
-        id=row.id,
-        urgency=delivery.URGENCIES[row.tier],
-        state=row.state,
-        school=school,
-        case_id=case_id,
-        opened_at=row.opened_at,
-        raised_at=row.raised_at,
-        answer_by=row.answer_by,
-        see_by=row.see_by,
-        is_late=row.is_late(now),
-        owner_id=row.owner_id,
-        closed_at=row.closed_at,
-    )
-
-
-def _with_reasons(plain: AlertView, row: QueueRow, name: str | None, say: "_Speaker") -> AlertView:
-    return plain.model_copy(
-        update={
-            "tier": tier_name(row.tier),
-            "has_self_harm": row.has_self_harm,
-            "source": row.source,
-            "student_id": row.student_id,
-            "student_name": name,
-            "round_id": row.round_id,
-            "upload_id": row.upload_id,
-            "place": row.place,
-            "proposed_by": row.proposed_by,
-            "reasons": [
-                ReasonView(
-                    rule=reason.rule,
-                    words=say.words(row.round_id, reason.rule),
-                    tier=tier_name(reason.tier),
-                    noticed_at=reason.noticed_at,
-                )
-                for reason in row.reasons
-            ],
-        }
-    )
+def _reasons(row: QueueRow, names: Mapping[uuid.UUID, str], say: "_Speaker") -> dict[str, Any]:
+    return {
+        "tier": tier_name(row.tier),
+        "has_self_harm": row.has_self_harm,
+        "source": row.source,
+        "student_id": row.student_id,
+        "student_name": None if row.student_id is None else names.get(row.student_id),
+        "round_id": row.round_id,
+        "upload_id": row.upload_id,
+        "place": row.place,
+        "proposed_by": row.proposed_by,
+        "reasons": [
+            ReasonView(
+                rule=reason.rule,
+                words=say.words(row.round_id, reason.rule),
+                tier=tier_name(reason.tier),
+                noticed_at=reason.noticed_at,
+            )
+            for reason in row.reasons
+        ],
+    }
 
 
 _SPOKEN = {
