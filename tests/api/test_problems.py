@@ -103,6 +103,19 @@ def test_a_parameter_out_of_range_is_a_problem_and_never_a_crash(cast: Cast, cli
     assert came.json()["problems"]
 
 
+@pytest.mark.parametrize("body", [b"{", b'{"surprise": 1}', b"[" * 70_000])
+@pytest.mark.parametrize("place", ["", "?limit=none"])
+def test_who_is_not_let_in_hears_nothing_of_what_was_wrong(
+    cast: Cast, client: TestClient, body: bytes, place: str
+) -> None:
+    secretary = caller(client, cast.database, cast.bo)
+    sent = {"content": body, "headers": {"Content-Type": "application/json"}}
+    assert client.post(f"/v1/rounds{place}", **sent).status_code == 401
+    assert secretary.post(f"/v1/rounds{place}", **sent).status_code == 403
+    admin = caller(client, cast.database, cast.district_admin)
+    assert admin.post(f"/v1/rounds{place}", **sent).status_code == 422
+
+
 def test_absent_and_forbidden_things_are_told_in_the_same_words(cast: Cast, client: TestClient) -> None:
     an = caller(client, cast.database, cast.an)
     absent = an.get("/v1/students/00000000-0000-0000-0000-000000000007")
