@@ -1,5 +1,6 @@
 """A second pair of hands for the making of the demo: what one interpreter cannot do at once, two processes can."""
 
+import ctypes
 import signal
 import sys
 import warnings
@@ -15,6 +16,7 @@ from screening import sealing
 from screening.db import Database
 from screening.settings import Settings
 
+_PR_SET_PDEATHSIG = 1
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
@@ -50,7 +52,7 @@ def in_process(settings: Settings) -> Iterator[Hands]:
         with in_thread() as own:
             yield own
         return
-    with ProcessPoolExecutor(1, get_context("fork"), _leave_ends_to_the_other) as one:
+    with ProcessPoolExecutor(1, get_context("fork"), _end_with_the_other) as one:
         with warnings.catch_warnings():
             # later Pythons warn of any thread: the one that waits for the database's process holds nothing
             warnings.simplefilter("ignore", DeprecationWarning)
@@ -58,8 +60,9 @@ def in_process(settings: Settings) -> Iterator[Hands]:
         yield Hands(one, settings)
 
 
-def _leave_ends_to_the_other() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both; the one ends the other
+def _end_with_the_other() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both, and the one ends the other
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _act(
