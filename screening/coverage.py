@@ -334,7 +334,7 @@ def _recount_sql(policy: Policy, *, of_schools: bool, is_sought: bool) -> str:
             {_of_counted_row("(array_agg(school_id) {})[1]", "school_id is not null")} as school_id,
             coalesce(bool_or(is_submitted), false) as is_submitted,
             bool_and(is_exempt) and bool_or(is_submitted) is null as is_exempt,
-            bool_or(is_in_force) as is_in_force, bool_or(is_refused) as is_refused
+            bool_and(is_in_force) as is_in_force, bool_or(is_refused) as is_refused
         from facts f left join {same_child.COUNTED} k on k.duplicate_id = f.student_id
         group by coalesce(k.student_id, f.student_id) having min(grade) is not null),
     counted as (

@@ -330,8 +330,10 @@ def _is_reached(session: Session, found: StudentMerge) -> bool:
 
 
 def _must_wait(found: StudentMerge) -> None:
+    if found.state == "split":
+        raise Conflict(f"This was taken apart by {found.split_by}.", code="decided")
     if found.state != "proposed":
-        raise Conflict(f"This is {found.state} already.", code="decided")
+        raise Conflict(f"This was {found.state} by {found.decided_by} at {found.decided_at}.", code="decided")
 
 
 def _require_second_person(first: uuid.UUID, by: access.Actor) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from screening import access, erasure, policy, rounds
+from screening import access, erasure, policy, rounds, same_child
 from screening.models import Round
 from screening.policy import Policy
 
@@ -52,7 +52,7 @@ def _due(session: Session, statement: str, left_by: dt.date, notes_by: dt.dateti
 
 
 _LEFT = (
-    "select s.id from students s where s.district_id = :district"
+    "select s.id from students s where s.district_id = :district"  # noqa: S608 - our own SQL
     " and exists (select from enrollments e where e.district_id = s.district_id and e.student_id = s.id)"
     " and not exists (select from enrollments e where e.district_id = s.district_id and e.student_id = s.id"
     "  and (e.until_on is null or e.until_on > :left_by))"
@@ -60,6 +60,14 @@ _LEFT = (
     "  and a.closed_at is null)"
     " and not exists (select from cases c where c.district_id = s.district_id and c.student_id = s.id"
     "  and c.state <> 'closed')"
+    # a child that is here under another row, or has something open there, has not left
+    f" and not exists (select from {same_child.OTHERS} o where o.student_id = s.id and ("
+    "  exists (select from enrollments e where e.district_id = s.district_id and e.student_id = o.other_id"
+    "   and (e.until_on is null or e.until_on > :left_by))"
+    "  or exists (select from alerts a where a.district_id = s.district_id and a.student_id = o.other_id"
+    "   and a.closed_at is null)"
+    "  or exists (select from cases c where c.district_id = s.district_id and c.student_id = o.other_id"
+    "   and c.state <> 'closed')))"
     " and not exists (select from erasures w where w.district_id = s.district_id and w.student_id = s.id"
     "  and w.state = 'waiting')"
 )

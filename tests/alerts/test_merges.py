@@ -14,7 +14,7 @@ from screening import access, erasure, history, merges, same_child, students
 from screening.access import Actor
 from screening.errors import Conflict, HouseError, NotFound, Refused
 from screening.models import Student, StudentMerge
-from tests.alerts.episodes import HOUR, MONDAY, ORANGE, RED, YELLOW, answered, cared, in_case, look, ring, stands
+from tests.alerts.episodes import HOUR, MONDAY, ORANGE, RED, YELLOW, answered, cared, in_case, look, race, ring, stands
 from tests.alerts.moving import move
 from tests.cast import Cast
 from tests.factories import decide, make_student
@@ -97,6 +97,15 @@ def test_the_database_itself_takes_no_one_persons_word(twice: Twice) -> None:
     for column in ("state = 'merged', decided_by = proposed_by", "state = 'merged'"):
         with pytest.raises(Exception, match="ck_student_merges"), twice.unit() as session:
             session.execute(text(f"update student_merges set {column} where id = :id"), {"id": made.id})
+
+
+def test_of_two_who_confirm_at_once_one_wins_and_the_other_is_told_who(twice: Twice) -> None:
+    cast = twice.cast
+    made = twice.propose()
+    came = race(*(lambda by=by: twice.confirm(made, by) for by in (cast.lead, cast.district_admin)))
+    [won] = [each for each in came if isinstance(each, StudentMerge)]
+    [lost] = [each for each in came if isinstance(each, Conflict)]
+    assert str(won.decided_by) in str(lost)
 
 
 def test_what_is_not_ones_own_looks_like_nothing(twice: Twice) -> None:
