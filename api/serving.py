@@ -131,11 +131,11 @@ def from_environment() -> FastAPI:
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     settings = Settings.read(serving=True)
     app = create_app(open_database(settings), settings)
-    _keep_for_good()
+    keep_for_good()
     return app
 
 
-def _keep_for_good() -> None:
+def keep_for_good() -> None:
     """What stands now stays: looked through for garbage again and again, it held answers up for a fifth of a second."""
     gc.collect()
     gc.freeze()

@@ -288,15 +288,22 @@ def _prepare_minimal(ground: Ground, n_forms: int) -> None:
 
 
 def serve_product(port: int, url: str, home: str) -> None:
+    from api import serving
     from api.app import create_app
     from screening.settings import Settings
 
     settings = Settings.read({"DATABASE_URL": url, "SCREENING_HOME": home}, serving=True)
-    _serve(create_app(Database(url, MASTER_KEY), settings), port)
+    app = create_app(Database(url, MASTER_KEY), settings)
+    serving.keep_for_good()
+    _serve(app, port)
 
 
 def serve_minimal(port: int, mode: str, url: str) -> None:
-    _serve(minimal.app(mode, url), port)
+    from api import serving
+
+    app = minimal.app(mode, url)
+    serving.keep_for_good()  # no worse off than the product
+    _serve(app, port)
 
 
 def _serve(app: Any, port: int) -> None:
