@@ -112,13 +112,15 @@ def start(home: Path, *, settings: Mapping[str, str] | None = None, patience: fl
 
 
 @contextlib.contextmanager
-def temporary(settings: Mapping[str, str] | None = None) -> Iterator["Server"]:
+def temporary(settings: Mapping[str, str] | None = None, *, within: Path | None = None) -> Iterator["Server"]:
     """A server in a short folder of its own that is gone afterwards, for tests and measurements.
 
-    It keeps the product's settings, fsync too, unless `settings` says otherwise.
+    It keeps the product's settings, fsync too, unless `settings` says otherwise; `within` is where the folder is
+    made, the system's place for temporary files unless it is given.
     """
-    _sweep_abandoned()
-    folder = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=_short_folder()))
+    place = within or _short_folder()
+    _sweep_abandoned(place)
+    folder = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=place))
     try:
         server = start(folder, settings=settings)
         try:
@@ -780,9 +782,9 @@ def _short_folder() -> Path:
     return folder if len(os.fsencode(folder)) < 60 else Path("/tmp")  # noqa: S108 - mkdtemp makes it ours alone
 
 
-def _sweep_abandoned() -> None:
+def _sweep_abandoned(place: Path) -> None:
     """Ends the temporary servers of killed runs: nobody holds their lock any more."""
-    for path in _short_folder().glob(f"{_TEMPORARY}*/embedded.users"):
+    for path in place.glob(f"{_TEMPORARY}*/embedded.users"):
         with contextlib.suppress(OSError):
             status = path.lstat()
             if status.st_uid != os.geteuid() or time.time() - status.st_mtime < 5:

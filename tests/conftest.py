@@ -1,13 +1,19 @@
 """Ground for every test: a real PostgreSQL of this worker's own, migrated once, and districts made per test."""
 
+import gc
 import os
+import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import hypothesis
+import psutil
 import pytest
+from argon2 import PasswordHasher
 
-from screening import embedded, migration
+from screening import embedded, migration, passwords
 from screening.db import Database
+from tests import asking
 from tests.cast import Cast, assemble
 
 MASTER_KEY = bytes(range(32))
@@ -17,11 +23,69 @@ hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
 
 
+# What the shared server holds is gone with the run, and nobody kills it: whoever asks what is left after a death starts
+# a server of their own, as it is shipped. The long checks have it as it is shipped too, for they measure.
+PASSING = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "min_wal_size": "64MB",
+    "max_wal_size": "256MB",
+}
+MEMORY, ROOM = Path("/dev/shm"), 4 << 30  # noqa: S108 - a folder of our own in it
+LONGEST = {"test_storm.py", "test_serving.py", "test_kill.py", "test_bench.py"}
+
+
+def pytest_configure() -> None:
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """What was made on the way to the tests stays, and is never looked through again."""
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
+    gc.enable()
+
+
+def in_memory() -> Path | None:
+    """Where files are kept in memory, if there is such a place, programs may lie in it, and it has room to spare."""
+    if not MEMORY.is_dir() or not os.access(MEMORY, os.W_OK) or os.statvfs(MEMORY).f_flag & os.ST_NOEXEC:
+        return None
+    is_roomy = min(shutil.disk_usage(MEMORY).free, psutil.virtual_memory().available) > ROOM
+    return MEMORY if is_roomy else None
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[embedded.Server]:
     """One embedded server per xdist worker."""
-    with embedded.temporary() as started:
+    settings, place = (None, None) if _runs_whole() else (PASSING, in_memory())
+    with embedded.temporary(settings, within=place) as started:
         yield started
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_passwords() -> Iterator[PasswordHasher]:
+    """Passwords are kept with little work, but where somebody asks how much that is; gives what works as shipped."""
+    as_shipped = passwords._HASHER
+    passwords._HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    yield as_shipped
+    passwords._HASHER = as_shipped
+
+
+@pytest.fixture
+def slow_passwords(quick_passwords: PasswordHasher, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """With as much work as the product asks."""
+    monkeypatch.setattr(passwords, "_HASHER", quick_passwords)
+    passwords._nobodys.cache_clear()
+    yield
+    passwords._nobodys.cache_clear()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def loop_of_requests() -> Iterator[None]:
+    """Closes what the requests of the tests ran in."""
+    yield
+    asking.end()
 
 
 @pytest.fixture(scope="session")
@@ -54,15 +118,23 @@ def fresh_database(server: embedded.Server, template: str) -> Iterator[Database]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What asks how long it should be is a long check: no run of the long checks can leave it out."""
+    """What asks how long it should be is a long check: no run of the long checks can leave it out.
+
+    What waits for whole services begins first, so that no worker sits alone with it at the end.
+    """
     for item in items:
         if {"is_storm", "share"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.storm)
+    items.sort(key=lambda item: item.path.name not in LONGEST)
 
 
 @pytest.fixture(scope="session")
 def is_storm() -> bool:
     """Whether the long checks run whole; the ordinary run takes a seeded tenth of them."""
+    return _runs_whole()
+
+
+def _runs_whole() -> bool:
     return os.environ.get("SCREENING_STORM") == "1"
 
 

@@ -219,6 +219,7 @@ def test_what_is_easily_guessed_is_no_password(password: str) -> None:
 @pytest.mark.parametrize(
     "password", [PASSWORD, "correct horse battery", "一盏灯照亮整条街道的夜晚呀", "k4!Lantern-brass"]
 )
+@pytest.mark.usefixtures("slow_passwords")
 def test_what_is_long_enough_is_one(password: str) -> None:
     assert passwords.problems(password) == []
     kept = passwords.hashed(password)
@@ -304,6 +305,7 @@ def measured(app: FastAPI, cast: Cast) -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.storm
+@pytest.mark.usefixtures("slow_passwords")
 def test_time_does_not_tell_who_is_known(
     app: FastAPI, database: Database, measured: dict[str, str], is_storm: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
