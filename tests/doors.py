@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.testclient import TestClient
 from httpx2 import Response
 
 from alerts import timetable
@@ -18,6 +17,7 @@ from screening import access, db, staff
 from screening.access import Actor
 from screening.db import Database
 from screening.settings import Settings
+from tests.asking import TestClient
 from tests.cast import Cast
 from tests.factories import make_staff
 

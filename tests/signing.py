@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import FastAPI
-from fastapi.testclient import TestClient
 from httpx2 import Response
 
 from api.auth import CSRF_HEADER
 from screening import access, accounts, db, second_factor, staff
 from screening.access import Actor
 from screening.db import Database
+from tests.asking import TestClient
 from tests.factories import make_staff, unique
 
 PASSWORD = "brass lanterns in fog 7"

@@ -16,9 +16,9 @@ from typing import Any
 
 import httpx2
 import pytest
-from fastapi.testclient import TestClient
 from sqlalchemy import text
 
+from tests.asking import TestClient
 from tests.cast import Cast
 from tests.conftest import MASTER_KEY
 from tests.doors import Caller, app_on, caller, round_body, somebody, work

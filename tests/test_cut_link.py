@@ -8,7 +8,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from fastapi.testclient import TestClient
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
@@ -17,6 +16,7 @@ from api.app import create_app
 from screening import intake, rounds
 from screening.db import Database
 from tests import sending
+from tests.asking import TestClient
 from tests.cast import Cast
 from tests.cutting import Link, cuttable, settled
 from tests.doors import PHQ9, settings, token_for

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 
 import pytest
 from fastapi import FastAPI
-from fastapi.testclient import TestClient
 
 from api.deps import DoorRoute
 from screening.access import ROLES
 from screening.db import Database
+from tests.asking import TestClient
 from tests.cast import Cast
 from tests.doors import Caller, app_on, caller, somebody
 from tests.test_doors import ANYBODY, EXPECTED, LET_IN, SEED, Things, address_of, made_things, routes

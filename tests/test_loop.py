@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from api import worker
 from screening import access, db
 from screening.db import Database
 from tests import cast as people
+from tests.asking import TestClient
 from tests.cast import Cast
 from tests.doors import Caller, answers_csv, app_on, caller, round_body, settings
 

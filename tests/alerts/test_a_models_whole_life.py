@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from alerts import interviews, models_at_work, routine_chats, timetable, triage
@@ -22,6 +21,7 @@ from screening.risk_model import fitting, gates
 from screening.settings import Settings
 from tests import sending
 from tests.api.test_command import Shell, run
+from tests.asking import TestClient
 from tests.cast import Cast
 from tests.doors import app_on, caller
 from tests.factories import Pupil, make_round, make_staff, make_students

@@ -2,12 +2,12 @@
 
 import icalendar
 import pytest
-from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from alerts import follow_ups
 from screening import db, staff
 from tests.alerts.episodes import HOUR, ORANGE, in_case
+from tests.asking import TestClient
 from tests.cast import Cast
 from tests.doors import Caller, app_on, caller
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
@@ -24,6 +23,7 @@ from screening.risk_model import features, registry, speaking, storing
 from screening.risk_model.fitting import Linear, Model
 from screening.settings import Settings
 from tests import sending
+from tests.asking import TestClient
 from tests.cast import Cast
 from tests.doors import app_on, caller
 from tests.factories import make_round, make_staff, make_student

@@ -4,7 +4,6 @@ import datetime as dt
 import uuid
 
 import pytest
-from fastapi.testclient import TestClient
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
@@ -13,6 +12,7 @@ from alerts.models import Destination, Referral
 from screening import access
 from screening.errors import Conflict, NotFound, NotSignedIn, Refused, TooManyAttempts
 from tests.alerts.episodes import HOUR, MONDAY, ORANGE, RED, YELLOW, in_case, talk
+from tests.asking import TestClient
 from tests.cast import Cast
 from tests.doors import app_on, caller
 

@@ -3,7 +3,6 @@
 import datetime as dt
 
 import pytest
-from fastapi.testclient import TestClient
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
@@ -11,6 +10,7 @@ from alerts import rescreens, triage
 from screening import assignments, db
 from screening.models import Student
 from tests.alerts.episodes import HOUR, MONDAY, ORANGE, RED, YELLOW, answered, in_case, look
+from tests.asking import TestClient
 from tests.cast import Cast
 from tests.doors import PHQ9, app_on, caller
 from tests.factories import decide, make_round

@@ -6,7 +6,6 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from fastapi.testclient import TestClient
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
@@ -18,6 +17,7 @@ from screening.access import Actor
 from screening.errors import Conflict, NotFound, Refused
 from screening.models import CalendarDay, Duty
 from tests.alerts.episodes import HOUR, MONDAY, ORANGE, RED, ring
+from tests.asking import TestClient
 from tests.cast import Cast, assemble
 from tests.doors import app_on, caller, round_body
 from tests.factories import make_round, make_staff

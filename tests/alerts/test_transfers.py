@@ -5,7 +5,6 @@ import uuid
 from collections.abc import Callable
 
 import pytest
-from fastapi.testclient import TestClient
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
@@ -32,6 +31,7 @@ from tests.alerts.episodes import (
     talk,
 )
 from tests.alerts.moving import listed_at, move
+from tests.asking import TestClient
 from tests.cast import Cast
 from tests.doors import app_on, caller
 from tests.factories import make_staff

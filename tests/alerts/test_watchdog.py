@@ -7,7 +7,6 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from fastapi.testclient import TestClient
 from sqlalchemy import text
 from sqlalchemy.engine import make_url
 from sqlalchemy.orm import Session
@@ -20,6 +19,7 @@ from screening.db import Database
 from screening.settings import Settings
 from tests.alerts.episodes import HOUR, RED, made_up_settings, ring
 from tests.alerts.test_delivery import Outbox
+from tests.asking import TestClient
 from tests.cast import Cast, assemble
 from tests.doors import PHQ9, answers_csv
 from tests.factories import make_round, make_student

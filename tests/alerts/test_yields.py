@@ -4,13 +4,13 @@ import datetime as dt
 from typing import Any
 
 import pytest
-from fastapi.testclient import TestClient
 from sqlalchemy.orm import Session
 
 from alerts import cases, interviews, triage, yields
 from alerts.yields import Yield
 from screening.models import Student
 from tests.alerts.episodes import HOUR, MONDAY, ORANGE, YELLOW, look, ring, talk
+from tests.asking import TestClient
 from tests.cast import Cast
 from tests.doors import app_on, caller
 from tests.factories import make_round, make_student

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 import pytest
-from fastapi.testclient import TestClient
 
+from tests.asking import TestClient
 from tests.cast import Cast
 from tests.doors import app_on, caller, round_body
 

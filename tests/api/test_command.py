@@ -9,12 +9,12 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from fastapi.testclient import TestClient
 from sqlalchemy import text
 from typer.testing import CliRunner, Result
 
 from api.cli import app
 from screening.models import Staff
+from tests.asking import TestClient
 from tests.cast import Cast
 from tests.conftest import MASTER_KEY
 from tests.doors import PHQ9, Caller, answers_csv, app_on, caller, round_body

@@ -4,10 +4,10 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from fastapi.testclient import TestClient
 from fhir.resources.R4B.questionnaire import Questionnaire
 
 from instruments import catalogue, fhir
+from tests.asking import TestClient
 from tests.cast import Cast
 from tests.doors import Caller, app_on, caller, settings
 

@@ -9,7 +9,6 @@ from typing import NoReturn
 
 import pytest
 from fastapi import FastAPI
-from fastapi.testclient import TestClient
 from httpx2 import Response
 from opentelemetry import _logs, metrics, trace
 
@@ -17,6 +16,7 @@ from api.app import create_app
 from api.bodies import BODY_BYTES
 from api.deps import PUBLIC, DoorRoute
 from screening.db import Database
+from tests.asking import TestClient
 from tests.cast import Cast
 from tests.doors import NOBODY, app_on, settings, token_for
 

@@ -4,12 +4,12 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
-from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from screening import access, staff
 from screening.db import Database
 from tests.alerts.episodes import race
+from tests.asking import TestClient
 from tests.cast import Cast
 from tests.doors import Caller, answers_csv, app_on, caller, round_body, somebody
 

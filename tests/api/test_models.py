@@ -4,13 +4,13 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
-from fastapi.testclient import TestClient
 
 from api.demo import planted
 from screening import db, rounds
 from screening.models import RoutineChat
 from screening.risk_model import registry
 from tests.alerts.test_models_in_use import by_hand
+from tests.asking import TestClient
 from tests.cast import Cast, assemble
 from tests.doors import app_on, caller
 from tests.factories import make_round

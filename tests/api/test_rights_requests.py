@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from alerts import timetable
 from screening import erasure, identity
 from screening.db import Database
+from tests.asking import TestClient
 from tests.cast import Cast
 from tests.doors import Caller, app_on, caller, round_body, settings, somebody
 from tests.factories import decide, make_staff

@@ -1,9 +1,8 @@
 """What a round may ask, at its door: unreleased, unlicensed and gated, each refused in words that say what to do."""
 
-from fastapi.testclient import TestClient
-
 from instruments import catalogue
 from screening import wordings
+from tests.asking import TestClient
 from tests.cast import Cast
 from tests.doors import app_on, caller, round_body
 

@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from api import multipart
@@ -14,6 +13,7 @@ from api.v1.uploads import as_csv, harmless
 from screening.errors import Problem
 from screening.models import Upload
 from tests.alerts.episodes import race
+from tests.asking import TestClient
 from tests.cast import Cast
 from tests.doors import PHQ9, Caller, answers_csv, app_on, caller, round_body, work
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from fastapi.testclient import TestClient
 from sqlalchemy import text
 
 from alerts import cases, glass, knowing, plans, triage
@@ -15,6 +14,7 @@ from screening import access, approvals, audit, db
 from screening.access import Actor
 from screening.errors import Conflict, NotFound, Refused
 from tests.alerts.episodes import RED, ring
+from tests.asking import TestClient
 from tests.cast import Cast
 from tests.doors import PHQ9, Caller, answers_csv, app_on, caller, round_body, work
 from tests.factories import make_staff

@@ -11,7 +11,6 @@ from typing import Any
 
 import psycopg
 import pytest
-from fastapi.testclient import TestClient
 from psycopg import sql
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
@@ -28,6 +27,7 @@ from screening.errors import NotFound
 from screening.models import DISTRICT_WIDE_TABLES, GLOBAL_TABLES
 from tests import sending
 from tests.alerts.episodes import RED, in_case
+from tests.asking import TestClient
 from tests.cast import Cast, assemble
 from tests.doors import app_on, caller
 from tests.factories import make_round, make_staff

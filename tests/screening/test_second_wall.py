@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 from fastapi import FastAPI
-from fastapi.testclient import TestClient
 from sqlalchemy.engine import make_url
 
 from screening import embedded
 from screening.db import Database
+from tests.asking import TestClient
 from tests.cast import Cast, assemble
 from tests.doors import app_on, caller
 from tests.factories import make_staff
