@@ -15,7 +15,16 @@ from tests.doors import app_on, caller
 from tests.factories import make_staff
 from tests.test_doors import made_things
 
-TABLES = ("students", "identities", "enrollments", "access_requests", "rights_requests", "exports", "results")
+TABLES = (
+    "students",
+    "identities",
+    "enrollments",
+    "access_requests",
+    "rights_requests",
+    "exports",
+    "results",
+    "student_merges",
+)
 ONE = (
     "/v1/students/{student_id}",
     "/v1/students/{student_id}/history",
@@ -23,13 +32,14 @@ ONE = (
     "/v1/results/{student_id}/{round_id}/explanation",
     "/v1/access-requests/{request_id}",
     "/v1/rights-requests/{rights_request_id}",
+    "/v1/merges/{merge_id}",
 )
 WRITTEN = {
     "/v1/alerts": {"tier": "yellow", "facts": "Alone at every break."},
     "/v1/rights-requests": {"asked_as": "guardian", "kind": "correct", "words": "The number is another one."},
     "/v1/access-requests": {"reason": "I know the family.", "hours": 4},
 }
-MANY = ("/v1/students", "/v1/access-requests", "/v1/rights-requests", "/v1/exports")
+MANY = ("/v1/students", "/v1/access-requests", "/v1/rights-requests", "/v1/exports", "/v1/merges")
 
 
 @pytest.fixture
