@@ -9,6 +9,7 @@ import contextlib
 import json
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import count
 
 import psycopg
 from polars.exceptions import PanicException
@@ -25,6 +26,7 @@ from screening.models import Upload
 MOST_FAILURES = 3
 MOST_INTERRUPTIONS = 50
 MOST_TRIES_OF_ONE_LOAD = 5
+CHUNKS_AT_ONCE = 8
 
 
 # -- receiving -----------------------------------------------------------------------------------------------------
@@ -210,14 +212,19 @@ def _read(
 
 
 def _content(database: Database, upload: Upload) -> Iterator[bytes]:
-    position = 0
-    while True:
+    """The file, a few chunks at a time: what is being read holds no transaction open, nor much memory."""
+    for start in count(step=CHUNKS_AT_ONCE):
+        pieces: list[bytes] = []
         with database.unit(access.Scope(upload.district_id)) as session:
-            piece = files.read_chunk(session, sealing.keys(session), upload.file_id, position)
-        if piece is None:
+            keys = sealing.keys(session)
+            for place in range(start, start + CHUNKS_AT_ONCE):
+                piece = files.read_chunk(session, keys, upload.file_id, place)
+                if piece is None:
+                    break
+                pieces.append(piece)
+        yield from pieces
+        if len(pieces) < CHUNKS_AT_ONCE:
             return
-        yield piece
-        position += 1
 
 
 def _is_race(error: DBAPIError) -> bool:

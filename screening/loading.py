@@ -205,7 +205,9 @@ def _judged(own: _Load, form: FormKey, rows: pl.DataFrame, matched: pl.DataFrame
     )
     has_before = pl.col("attempt_before").is_not_null()
     is_out = (pl.col("taken") == "rejected") | pl.col("verdict").is_not_null() | pl.lit(own.is_refused)
+    # written out only where there is something to compare with
     is_same = results.answers_text(own.rules.instruments[code]) == pl.col("answers_before")
+    is_same = is_same if stored.height else pl.lit(False)
     return beside.with_columns(
         pl.when(pl.col("taken") == "not_answered")
         .then(pl.lit("not_answered"))
