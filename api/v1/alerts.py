@@ -320,6 +320,9 @@ def _story(session: Session, alert_id: uuid.UUID, by: access.Actor, now: dt.date
     if not (by.has(*LOOKING, school_id=row.school_id) or row.tier == 3 or row.is_late(now)):
         raise NotFound("There is no such alert.")
     (shown,) = _shown(session, [row], by, now, locale)
+    if shown.case_id is None and row.state == "triaged" and row.closed_at is None:
+        # it joined the case of the same child's other row
+        shown.case_id = next((each.case_id for each in reversed(found.triages) if each.case_id), None)
     answers = [AnswerView(by=each.by, at=each.at) for each in found.acknowledgements]
     if not _cares(by, row.school_id):
         return AlertStoryView(**shown.model_dump(), acknowledgements=answers)

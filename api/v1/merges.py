@@ -39,7 +39,9 @@ door = Door(prefix="/v1/merges", tag="merges")
 DECIDING = frozenset(merges.DECIDING)
 LOOKING = DECIDING | {"counselor"}
 State = Literal["proposed", "merged", "refused", "withdrawn", "split"]
-Warning = Literal["name_differs", "sex_differs", "birth_differs", "school_differs", "both_answered", "answers_differ"]
+WarningCode = Literal[
+    "name_differs", "sex_differs", "birth_differs", "school_differs", "both_answered", "answers_differ"
+]
 
 
 class MergeBody(Body):
@@ -53,7 +55,7 @@ class MergeBody(Body):
 class ConfirmationBody(Body):
     """`seen`: the warnings that were looked at, as the merge shows them."""
 
-    seen: list[Warning] = Field(default=[], max_length=len(merges.WARNINGS))
+    seen: list[WarningCode] = Field(default=[], max_length=len(merges.WARNINGS))
 
 
 class RefusalBody(Body):
@@ -65,7 +67,7 @@ class SplitBody(Body):
 
 
 class WarningView(View):
-    code: Warning
+    code: WarningCode
     words: str
 
 

@@ -139,6 +139,22 @@ def test_a_later_red_form_under_the_duplicates_number_reaches_the_queue_and_the_
     assert an.get(f"/v1/alerts/{red['id']}").json()["tier"] == "red"
 
 
+def test_an_alert_of_one_row_joins_the_case_of_the_other_and_says_which(cast: Cast, app: FastAPI) -> None:
+    one, other = cast.students.granted_13, cast.students.guardian_grant_16
+    merged(cast, app, one, other)
+    an = office(cast, app, "an")
+    opened = an.post("/v1/cases", json={"student_id": str(one.id), "tier": "yellow", "words": "She is alone."}).json()
+    facts = {"student_id": str(other.id), "tier": "red", "facts": "She spoke of an end.", "is_self_harm": True}
+    address = an.post("/v1/alerts", json=facts).headers["location"]
+    an.post(f"{address}/acknowledgement")
+    said = {"outcome": "case_opened", "contact": "meeting", "is_student_seen": True, "words": "We talked."}
+    came = an.post(f"{address}/triage", json=said).json()
+    assert (came["state"], came["case_id"]) == ("triaged", opened["id"])
+    case = an.get(f"/v1/cases/{opened['id']}").json()
+    assert case["tier"] == "red"
+    assert case["same_child"] == [{"student_id": str(other.id), "alert_id": came["id"], "case_id": None}]
+
+
 def test_a_refusal_of_either_row_holds_for_both_and_a_split_gives_each_its_own_back(cast: Cast, app: FastAPI) -> None:
     one, other, third = cast.students.granted_13, cast.students.guardian_grant_16, cast.students.undecided_11
 
