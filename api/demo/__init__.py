@@ -149,9 +149,10 @@ def staged(
         own = code if attempt == 1 else f"{code}-{attempt}"
         if not stage.is_begun(database, own):
             made = stage.build(database, own, inhabited, beside=beside, weigh=weigh, told=told)
-            posted = beside.begin(care.deliver, database, made.district_id, settings)
-            care.live(made, inhabited, settings)
-            posted.result()
+            with ThreadPoolExecutor(1) as post:
+                posted = post.submit(care.deliver, database, made.district_id, settings)
+                care.live(made, inhabited, settings, beside=beside)
+                posted.result()
             told("people who looked, talked and came back")
             return made
         standing = stage.find(database, own)

@@ -6,15 +6,20 @@ The counselors of the made-up district find on talking what is true of a student
 
 import datetime as dt
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TypeVar
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import repeat
+from queue import SimpleQueue
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy.orm import Session
 
 from alerts import cases, delivery, entries, follow_ups, interviews, timetable, triage
 from alerts.triage import QueueRow
+from api.demo import hands
+from api.demo.hands import Hands
 from api.demo.stage import AUTUMN, Stage, db_now, ids_by_number
 from api.demo.town import SCHOOLS, Pupil, Town
 from screening import access, coverage, db, identity, rounds
@@ -29,7 +34,7 @@ END = 40 * DAY
 """When all this is over, and the figures are taken."""
 ORANGES, YELLOWS = 4, 2
 """How many at each school are looked at here; the others are left to whoever visits the demo."""
-AT_ONCE = 2
+_G = TypeVar("_G")
 _R = TypeVar("_R")
 
 
@@ -44,24 +49,55 @@ class Ringing:
         return self.row.opened_at + passed
 
 
-def live(stage: Stage, town: Town, settings: Settings) -> None:
-    """Everything that people and the worker do, in the order in which it happens."""
-    by_number = {pupil.number: pupil for pupil in town.pupils}
-    with ThreadPoolExecutor(AT_ONCE) as counselors:  # each school has its own
-
-        def at_every_school(act: Callable[[str], _R]) -> dict[str, _R]:
-            codes = [school.code for school in SCHOOLS]
-            return dict(zip(codes, counselors.map(act, codes), strict=True))
-
-        ringing = at_every_school(lambda code: _found_and_ringing(stage, town, by_number, code))
+def live(stage: Stage, town: Town, settings: Settings, *, beside: Hands) -> None:
+    """Everything that people and the worker do, in the order in which it happens; each school has its own people."""
+    with _shared(stage, beside) as at_every_school:
+        ringing = at_every_school(_found_and_ringing, {school.code: _here(town, school.code) for school in SCHOOLS})
         reds = {code: [one for one in here if one.row.tier == 3] for code, here in ringing.items()}
         neglected = next((one for here in reds.values() for one in here if one.pupil.is_in_danger), None)
-        at_every_school(lambda code: _care_for_reds(stage, code, [one for one in reds[code] if one is not neglected]))
+        left = {code: [one for one in here if one is not neglected] for code, here in reds.items()}
+        at_every_school(_care_for_reds, left)
         if neglected is not None:
             _neglect(stage, settings, neglected)
-        at_every_school(lambda code: _look_at_others(stage, code, ringing[code]))
+        at_every_school(_look_at_others, ringing)
     _concern_of_a_teacher(stage, town)
     _count(stage)
+
+
+def _here(town: Town, code: str) -> list[Pupil]:
+    """Who may have an alert at a school: its own, and whoever is on its way from or to another."""
+    return [pupil for pupil in town.pupils if code in (pupil.school, pupil.school_now)]
+
+
+@contextmanager
+def _shared(stage: Stage, beside: Hands) -> Iterator["_AtEverySchool"]:
+    """The schools one by one, each by whoever is free: we, or the hands beside."""
+    free = SimpleQueue[Hands]()
+    with hands.in_thread() as own, ThreadPoolExecutor(2) as both:
+        for each in (own, beside):
+            free.put(each)
+
+        def at_one(act: Callable[[Stage, str, Any], Any], code: str, given: Any) -> Any:
+            taken = free.get()
+            try:
+                return taken.begin(_act, stage.database, stage.bare, act, code, given).result()
+            finally:
+                free.put(taken)
+
+        def at_every_school(act: Callable[[Stage, str, _G], _R], given: Mapping[str, _G]) -> dict[str, _R]:
+            return dict(zip(given, both.map(at_one, repeat(act), given, given.values()), strict=True))
+
+        yield at_every_school
+
+
+class _AtEverySchool(Protocol):
+    def __call__(self, act: Callable[[Stage, str, _G], _R], given: Mapping[str, _G]) -> dict[str, _R]:
+        """What the act came to at each school, a function of this module that is given the stage, the school's code
+        and what is its own."""
+
+
+def _act(database: Database, bare: Stage, act: Callable[[Stage, str, _G], _R], code: str, given: _G) -> _R:
+    return act(replace(bare, database=database), code, given)
 
 
 class Drawer:
@@ -78,25 +114,25 @@ def deliver(database: Database, district_id: uuid.UUID, settings: Settings) -> N
     delivery.deliver_pending(database, district_id, settings, now=db_now(database), send=Drawer())
 
 
-def _found_and_ringing(stage: Stage, town: Town, by_number: Mapping[str, Pupil], code: str) -> list[Ringing]:
-    _find_whose(stage, town, code)
-    return _ringing(stage, by_number, code)
+def _found_and_ringing(stage: Stage, code: str, here: Sequence[Pupil]) -> list[Ringing]:
+    _find_whose(stage, code, here)
+    return _ringing(stage, code, {pupil.number: pupil for pupil in here})
 
 
-def _find_whose(stage: Stage, town: Town, code: str) -> None:
+def _find_whose(stage: Stage, code: str, here: Sequence[Pupil]) -> None:
     """A row that fitted nobody: the counselor knows by name whose number was mistyped."""
-    mistyped = {f"99{pupil.number[2:]}": pupil for pupil in town.of_school(code) if pupil.manner == "mistyped"}
+    mistyped = [pupil for pupil in here if pupil.school_now == code and pupil.manner == "mistyped"]
     if not mistyped:
         return
     by = stage.who("counselor", code)
     with stage.database.unit(stage.scope_of(code)) as session:
         known = ids_by_number(session, stage.schools[code])
         concerns = [row for row in triage.queue(session, tiers=[3], limit=200) if row.student_id is None]
-        for row, pupil in zip(concerns, mistyped.values(), strict=False):
+        for row, pupil in zip(concerns, mistyped, strict=False):
             triage.identify(session, row.id, known[pupil.number], by=by, now=row.opened_at + 10 * MINUTE)
 
 
-def _ringing(stage: Stage, by_number: Mapping[str, Pupil], code: str) -> list[Ringing]:
+def _ringing(stage: Stage, code: str, by_number: Mapping[str, Pupil]) -> list[Ringing]:
     """The school's alerts about students, as the counselor's queue shows them, in an order that is always the same."""
     with stage.database.unit(stage.scope_of(code)) as session:
         rows = [row for tier in (3, 2, 1) for row in _queue(session, tier) if row.student_id is not None]

@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from typing import cast
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -62,6 +63,11 @@ class Stage:
     people: Sequence[Person]
     rounds: Mapping[str, uuid.UUID]
     started_at: dt.datetime
+
+    @property
+    def bare(self) -> "Stage":
+        """Without its database: what can be handed to another process."""
+        return replace(self, database=cast(Database, None))
 
     @property
     def scope(self) -> access.Scope:
