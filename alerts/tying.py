@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from alerts import cases, clocks, delivery, routing
 from alerts.models import Case
 from alerts.rules import RED
-from screening import access, audit, calendars, same_child
+from screening import access, audit, calendars, same_child, shared_refusals
 from screening.inserting import as_array
 from screening.policy import Policy
 from screening.school_days import Calendar
@@ -27,14 +27,17 @@ from screening.school_days import Calendar
 def follow(session: Session, students: Collection[uuid.UUID] | None, by: access.Actor, now: dt.datetime) -> int:
     """Raises the open cases of these children (of all) to the highest that is known of any row, calls a crisis for a
     red that nobody has triaged, and lets ring again whatever was left in a case of another row that is another child's
-    by now, or another school's.
+    by now, or another school's. In the whole district's scope refusals of consent reach the other rows' schools.
 
     Returns how much that was. Nothing falls, nothing closes, and no clock is pushed back.
     """
-    about: dict[str, Any] = {"district": access.scope_of(session).district_id, "students": None}
-    if students is not None:
-        rows = set(students).union(*same_child.others(session, students).values())
-        about["students"] = as_array("uuid", rows)
+    rows = None if students is None else set(students).union(*same_child.others(session, students).values())
+    about = {
+        "district": access.scope_of(session).district_id,
+        "students": None if rows is None else as_array("uuid", rows),
+    }
+    if access.scope_of(session).schools is None:
+        shared_refusals.share(session, rows, by=by, now=now)
     raised = _raise_cases(session, about, by, now)
     called = _call_crisis(session, about, by, now)
     return raised + called + _ring_again(session, about, by, now)

@@ -6,28 +6,19 @@ came to, so that taking it apart leaves both as they are; what is read as one wh
 
 import datetime as dt
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from screening import access, audit, coverage, db, identity, sealing, students
+from screening import access, audit, contradictions, coverage, db, sealing, students
 from screening.errors import Conflict, NotFound, Problem, Refused
 from screening.models import StudentMerge
 
 DECIDING = ("school_admin", "lead", "district_admin")
 """Who keeps a roster or stands for a school's care: they propose, confirm, refuse and take apart."""
 STATES = ("proposed", "merged", "refused", "withdrawn", "split")
-WARNINGS: Mapping[str, str] = {
-    "name_differs": "The two rows have different names.",
-    "sex_differs": "The two rows say different things of the sex.",
-    "birth_differs": "The two rows have different birth dates.",
-    "school_differs": "The two rows stand at different schools.",
-    "both_answered": "Both rows have answers in the same round; both are kept, and the higher tier counts.",
-    "answers_differ": "The answers to the same form of the same round differ.",
-}
-"""What speaks against two rows being one child. None of it forbids a merge; whoever confirms has to have seen it."""
 SHORTEST_REASON = 10
 """Signs without spaces: a dot is no reason."""
 
@@ -101,8 +92,8 @@ def confirm(
     _refuse_chain(session, found.student_id, found.duplicate_id, besides=found.id)
     with access.widened(session, (found.school_id, found.duplicate_school_id)):
         _refuse_erased(session, found.student_id, found.duplicate_id)
-        warnings = _warnings(session, [found])[found.id]
-    unseen = [Problem(each, WARNINGS[each]) for each in warnings if each not in seen]
+        warnings = contradictions.of(session, [found])[found.id]
+    unseen = [Problem(each, contradictions.WARNINGS[each]) for each in warnings if each not in seen]
     if unseen:
         words = "Look at what speaks against it first, and say that you have seen it."
         raise Refused(words, code="warnings_not_seen", problems=unseen)
@@ -376,44 +367,6 @@ def _place(merge_id: uuid.UUID, part: str) -> str:
     return f"student_merge/{merge_id}/{part}"
 
 
-# -- what speaks against it -----------------------------------------------------------------------------
-
-
-_BESIDE = text(
-    "select m.id, a.name_hash <> b.name_hash as name_differs,"
-    " s.sex <> d.sex and 'x' not in (s.sex, d.sex) as sex_differs, s.born_month <> d.born_month as birth_differs,"
-    " s.school_id <> d.school_id as school_differs,"
-    " exists (select from administrations f join administrations g on g.district_id = f.district_id"
-    "  and g.round_id = f.round_id and g.student_id = d.id"
-    "  where f.district_id = m.district_id and f.student_id = s.id) as both_answered,"
-    " exists (select from administrations f join administrations g on g.district_id = f.district_id"
-    "  and g.round_id = f.round_id and g.student_id = d.id and g.informant = f.informant"
-    "  and g.instrument = f.instrument and g.attempt = f.attempt and g.answers <> f.answers"
-    "  where f.district_id = m.district_id and f.student_id = s.id) as answers_differ"
-    " from student_merges m join students s on s.district_id = m.district_id and s.id = m.student_id"
-    " join students d on d.district_id = m.district_id and d.id = m.duplicate_id"
-    " left join identities a on a.district_id = m.district_id and a.student_id = s.id"
-    " left join identities b on b.district_id = m.district_id and b.student_id = d.id"
-    " where m.district_id = :district and m.id = any(:merges)"
-)
-
-
-def _warnings(session: Session, found: Sequence[StudentMerge]) -> dict[uuid.UUID, tuple[str, ...]]:
-    about = {"district": access.scope_of(session).district_id, "merges": [each.id for each in found]}
-    told = {row.id: {code for code in WARNINGS if getattr(row, code)} for row in session.execute(_BESIDE, about)}
-    born = {
-        student_id: person.born_on
-        for student_id, person in identity.people(
-            session, {student for each in found for student in (each.student_id, each.duplicate_id)}
-        ).items()
-    }
-    for each in found:
-        days = {born.get(each.student_id), born.get(each.duplicate_id)} - {None}
-        if len(days) > 1:
-            told[each.id].add("birth_differs")
-    return {merge_id: tuple(code for code in WARNINGS if code in codes) for merge_id, codes in told.items()}
-
-
 def _paired(session: Session, found: Sequence[StudentMerge]) -> list[Pair]:
     """What speaks against those that stand or wait is looked up; of the others, what was seen is told."""
     live = [each for each in found if each.state in ("proposed", "merged")]
@@ -421,5 +374,5 @@ def _paired(session: Session, found: Sequence[StudentMerge]) -> list[Pair]:
     if live:
         schools = {school for each in live for school in (each.school_id, each.duplicate_school_id)}
         with access.widened(session, schools):
-            warnings = _warnings(session, live)
+            warnings = contradictions.of(session, live)
     return [Pair(each, warnings.get(each.id, tuple(each.warnings))) for each in found]

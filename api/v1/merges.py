@@ -28,7 +28,7 @@ from api.deps import (
     school_codes,
 )
 from api.v1.students import KNOWING_NAMES
-from screening import access, audit, merges, students
+from screening import access, audit, contradictions, merges, students
 from screening.errors import NotFound
 from screening.merges import Pair
 from screening.models import StudentMerge
@@ -55,7 +55,7 @@ class MergeBody(Body):
 class ConfirmationBody(Body):
     """`seen`: the warnings that were looked at, as the merge shows them."""
 
-    seen: list[WarningCode] = Field(default=[], max_length=len(merges.WARNINGS))
+    seen: list[WarningCode] = Field(default=[], max_length=len(contradictions.WARNINGS))
 
 
 class RefusalBody(Body):
@@ -226,7 +226,7 @@ def _view(
     told = {
         "student": _row(merge.student_id, codes[merge.school_id], names, enrolled),
         "duplicate": _row(merge.duplicate_id, codes[merge.duplicate_school_id], names, enrolled),
-        "warnings": [WarningView(code=code, words=merges.WARNINGS[code]) for code in found.warnings],  # type: ignore[arg-type]  # of the same list
+        "warnings": [WarningView(code=code, words=contradictions.WARNINGS[code]) for code in found.warnings],  # type: ignore[arg-type]  # of the same list
         "reason": merges.words_of(session, merge, "reason"),
         "refusal": merges.words_of(session, merge, "refusal"),
         "split_reason": merges.words_of(session, merge, "split"),

@@ -33,7 +33,7 @@ from alerts import (
     tying,
 )
 from alerts.models import Destination
-from screening import access, db, merges, policy, rounds
+from screening import access, contradictions, db, merges, policy, rounds
 from screening.db import Database
 from screening.errors import HouseError
 from screening.models import Round, Student, StudentMerge
@@ -271,7 +271,7 @@ class Alone(RuleBasedStateMachine):
         pair = [self.student.id, self.other.id]
         self.act(merges.propose, *(pair if is_the_student_counted else pair[::-1]), "They are one child.")
         if (merge := self.merge) is not None:
-            self.act(merges.confirm, merge.id, list(merges.WARNINGS), follow=tying.follow)
+            self.act(merges.confirm, merge.id, list(contradictions.WARNINGS), follow=tying.follow)
             self.act(merges.ask_split, merge.id, "They are two children.")
             self.act(merges.confirm_split, merge.id, follow=tying.follow)
 
@@ -338,7 +338,7 @@ class Alone(RuleBasedStateMachine):
         pair = pair if is_the_student_counted else pair[::-1]
         self.happens_if_allowed(merges.propose, *pair, "They are one child.", by=self.somebody_else(self.by.person))
         if (merge := self.merge) is not None:
-            second, seen = self.somebody_else(merge.proposed_by), list(merges.WARNINGS)
+            second, seen = self.somebody_else(merge.proposed_by), list(contradictions.WARNINGS)
             self.happens_if_allowed(merges.confirm, merge.id, seen, by=second, follow=tying.follow)
             self.done["ties"] += self.is_tied
 

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from alerts import cases, recusals, triage, tying
 from alerts.models import Alert, Case
-from screening import access, erasure, history, merges, same_child, students
+from screening import access, contradictions, erasure, history, merges, same_child, students
 from screening.access import Actor
 from screening.errors import Conflict, HouseError, NotFound, Refused
 from screening.models import Student, StudentMerge
@@ -40,7 +40,7 @@ class Twice:
 
     def confirm(self, merge: StudentMerge, by: Actor | None = None, *, at: dt.datetime = MONDAY) -> StudentMerge:
         with self.unit() as session:
-            every = tuple(merges.WARNINGS)
+            every = tuple(contradictions.WARNINGS)
             return merges.confirm(session, merge.id, every, by=by or self.cast.lead, now=at, follow=tying.follow)
 
     def merge(self) -> StudentMerge:
@@ -137,7 +137,7 @@ def test_between_two_schools_the_district_proposes_and_either_school_confirms(tw
             assert [each.merge.id for each in merges.listed(session)] == [made.id]
     assert refusal(twice.confirm, made, cast.school_admin_c) == "not_found"
     with twice.unit(cast.scope_b) as session:
-        every = tuple(merges.WARNINGS)
+        every = tuple(contradictions.WARNINGS)
         merges.confirm(session, made.id, every, by=cast.school_admin_b, now=MONDAY, follow=tying.follow)
     with twice.unit(cast.scope_b) as session:
         assert students.school_of(session, foreign.id) == cast.school_b.id

@@ -9,12 +9,12 @@ from fastapi import FastAPI
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from alerts import following
-from screening import assignments, consent, coverage, db, history, matching, policy, roster
+from alerts import following, raising
+from screening import assignments, consent, coverage, db, history, intake, matching, policy, roster
 from screening.db import Database
 from screening.models import Round, Student
 from tests.cast import Cast
-from tests.doors import Caller, answers_csv, app_on, caller, round_body, work
+from tests.doors import Caller, answers_csv, app_on, caller, round_body
 from tests.factories import decide, make_round, make_student
 from tests.screening.test_roster import a_row, frame
 from tests.signing import browser
@@ -113,10 +113,13 @@ def test_a_later_red_form_under_the_duplicates_number_reaches_the_queue_and_the_
 
     def send(rows: dict[str, int | str]) -> None:
         sent = office(cast, app).post(f"/v1/rounds/{round_id}/uploads", files={"file": ("a.csv", answers_csv(rows))})
-        work(cast)
+        intake.load_waiting(cast.database, cast.district.id, weigh=raising.weigh_load)
         assert office(cast, app).get(sent.headers["location"]).json()["state"] == "loaded"
 
-    send({"A001": 0})
+    with cast.database.unit(cast.scope_a) as session:
+        place = session.execute(text("select id from assignments where student_id = :id"), {"id": one.id}).scalar_one()
+        well = {f"phq9_{n}": 0 for n in range(1, 10)}
+        assignments.submit(session, place, answers=well, by=cast.an, now=db.now(session))
     everybody, answered, _ = counts()
     merge = merged(cast, app, one, other)
     assert counts() == (everybody - 1, answered, 0)
@@ -176,6 +179,38 @@ def test_a_refusal_of_either_row_holds_for_both_and_a_split_gives_each_its_own_b
     assert in_force() == set()
     split(cast, app, merge["id"])
     assert in_force() == {one.id}
+
+
+def test_a_withdrawal_at_another_school_holds_within_a_minute(cast: Cast, app: FastAPI) -> None:
+    one, other = cast.students.granted_13, cast.students.in_school_b
+    made = office(cast, app, "district_admin").post("/v1/merges", json=body(one.id, other.id)).json()
+    seen = {"seen": [each["code"] for each in made["warnings"]]}
+    assert (
+        office(cast, app, "school_admin_b").post(f"/v1/merges/{made['id']}/confirmation", json=seen).status_code == 200
+    )
+
+    def in_force() -> set[uuid.UUID]:
+        with cast.database.unit(cast.scope_a) as session:
+            return set(consent.in_force(session, [one.id], at=db.now(session), policy=policy.shipped()))
+
+    def a_minute_later() -> None:
+        with cast.database.unit(cast.scope) as session:
+            following.follow(session, None, cast.system, db.now(session))
+
+    assert in_force() == {one.id}
+    with cast.database.unit(cast.scope_b) as session:
+        decide(session, other.id, "withdrawn", at=db.now(session))
+    a_minute_later()
+    assert in_force() == set()
+    with cast.database.unit(cast.scope) as session:
+        asked = session.execute(text("select count(*) from erasures where student_id = :id"), {"id": one.id})
+        assert asked.scalar_one() == 1
+        shared = session.execute(text("select count(*) from consents where student_id = :id"), {"id": other.id})
+        before = shared.scalar_one()
+    a_minute_later()
+    with cast.database.unit(cast.scope) as session:
+        again = session.execute(text("select count(*) from consents where student_id = :id"), {"id": other.id})
+        assert again.scalar_one() == before
 
 
 def test_a_form_of_either_row_asks_for_the_consent_and_the_prior_tier_of_the_child(cast: Cast, app: FastAPI) -> None:
