@@ -181,8 +181,9 @@ def recount(session: Session, round_id: uuid.UUID, school_ids: Iterable[uuid.UUI
     is_sought = False
     if school_ids is not None:
         given["schools"] = schools = list(school_ids)
-        given["students"] = students = _students_with_a_place(session, round_id, schools)
-        is_sought = len(students) < _worth_seeking(session, round_id)
+        worth = _worth_seeking(session, round_id)
+        given["students"] = students = _students_with_a_place(session, round_id, schools, most=math.ceil(worth))
+        is_sought = len(students) < worth
     session.execute(text(_recount_sql(policy, of_schools=school_ids is not None, is_sought=is_sought)), given)
 
 
@@ -269,15 +270,17 @@ _THESE = " and a.student_id = any(:students)"
 _FIRST = "(array_agg(a.{} order by a.created_at, a.informant))[1]"
 
 
-def _students_with_a_place(session: Session, round_id: uuid.UUID, schools: Collection[uuid.UUID]) -> list[uuid.UUID]:
-    """Who has a place at these schools, and every other row of the same children."""
+def _students_with_a_place(
+    session: Session, round_id: uuid.UUID, schools: Collection[uuid.UUID], *, most: int | None = None
+) -> list[uuid.UUID]:
+    """Who has a place at these schools, and every other row of the same children; no more than `most` of them."""
     found = session.execute(
         text(
             f"select a.student_id from assignments a where {_HERE} and a.school_id = any(:schools)"  # noqa: S608 - our own SQL
             f" union select o.other_id from assignments a join {same_child.OTHERS} o on o.student_id = a.student_id"
-            f" where {_HERE} and a.school_id = any(:schools)"
+            f" where {_HERE} and a.school_id = any(:schools) limit :most"
         ),
-        {"district": access.scope_of(session).district_id, "round": round_id, "schools": list(schools)},
+        {"district": access.scope_of(session).district_id, "round": round_id, "schools": list(schools), "most": most},
     )
     return list(found.scalars())
 
