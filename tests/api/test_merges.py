@@ -9,10 +9,11 @@ from fastapi import FastAPI
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from alerts import following, raising
-from screening import assignments, consent, coverage, db, history, intake, matching, policy, roster
+from alerts import following
+from screening import assignments, consent, coverage, db, history, matching, policy, roster
 from screening.db import Database
 from screening.models import Round, Student
+from tests import sending
 from tests.cast import Cast
 from tests.doors import Caller, answers_csv, app_on, caller, round_body
 from tests.factories import decide, make_round, make_student
@@ -92,8 +93,9 @@ def test_unknown_and_foreign_look_alike(cast: Cast, app: FastAPI) -> None:
 
 
 def test_a_later_red_form_under_the_duplicates_number_reaches_the_queue_and_the_child_counts_once(
-    cast: Cast, app: FastAPI
+    cast: Cast, app: FastAPI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    sending.read_here(monkeypatch)
     one, other = cast.students.granted_13, cast.students.guardian_grant_16
     admin, an = office(cast, app, "district_admin"), office(cast, app, "an")
     round_id = admin.post("/v1/rounds", json=round_body()).json()["id"]
@@ -111,11 +113,6 @@ def test_a_later_red_form_under_the_duplicates_number_reaches_the_queue_and_the_
             )
         return row.figures.enrolled, row.figures.submitted, row.figures.tier_red
 
-    def send(rows: dict[str, int | str]) -> None:
-        sent = office(cast, app).post(f"/v1/rounds/{round_id}/uploads", files={"file": ("a.csv", answers_csv(rows))})
-        intake.load_waiting(cast.database, cast.district.id, weigh=raising.weigh_load)
-        assert office(cast, app).get(sent.headers["location"]).json()["state"] == "loaded"
-
     with cast.database.unit(cast.scope_a) as session:
         place = session.execute(text("select id from assignments where student_id = :id"), {"id": one.id}).scalar_one()
         well = {f"phq9_{n}": 0 for n in range(1, 10)}
@@ -123,7 +120,8 @@ def test_a_later_red_form_under_the_duplicates_number_reaches_the_queue_and_the_
     everybody, answered, _ = counts()
     merge = merged(cast, app, one, other)
     assert counts() == (everybody - 1, answered, 0)
-    send({"A007": 3})
+    sent = sending.send(cast, uuid.UUID(round_id), answers_csv({"A007": 3}).encode(), school_id=cast.school_a.id)
+    assert sent.upload.state == "loaded"
     assert counts() == (everybody - 1, answered, 1)
     [red] = [each for each in an.get("/v1/alerts").json()["alerts"] if each["student_id"] == str(other.id)]
     assert (red["tier"], red["state"]) == ("red", "new")
