@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from alerts import cases, recusals, triage, tying
+from alerts import cases, knowing, recusals, triage, tying
 from alerts.models import Alert, Case
 from screening import access, contradictions, erasure, history, merges, same_child, students
 from screening.access import Actor
@@ -319,6 +319,17 @@ def test_who_keeps_out_of_one_row_keeps_out_of_the_child(twice: Twice) -> None:
     twice.merge()
     with twice.unit() as session:
         assert refusal(cases.note, session, case.id, "So.", by=cast.bo, now=MONDAY) == "recused"
+
+
+def test_who_has_the_case_of_one_row_has_to_do_with_the_child(twice: Twice) -> None:
+    an, bo = twice.cast.an, twice.cast.bo
+    with twice.unit() as session:
+        in_case(session, twice.student, ORANGE, an)
+        assert knowing.ground(session, twice.duplicate.id, by=an, now=MONDAY) is None
+    twice.merge()
+    with twice.unit() as session:
+        assert knowing.ground(session, twice.duplicate.id, by=an, now=MONDAY) == "case_owner"
+        assert knowing.ground(session, twice.duplicate.id, by=bo, now=MONDAY) is None
 
 
 def test_a_merge_is_seen_by_the_school_to_which_a_row_has_moved(twice: Twice) -> None:
