@@ -12,10 +12,20 @@ from sqlalchemy.orm import Session
 from screening import access, consent, db, identity, policy, rounds, sealing, staff
 from screening.db import Database
 from screening.identity import Person
-from screening.models import Account, District, Enrollment, Round, School, Staff, StaffRole, Student
+from screening.inserting import insert_many
+from screening.models import District, Round, School, Staff, Student
 
 NOTICE = "2026-01"
 TODAY = dt.date(2026, 9, 1)
+ENROLLED = {
+    "id": "uuid",
+    "student_id": "uuid",
+    "school_id": "uuid",
+    "grade": "smallint",
+    "class_name": "text",
+    "number_hash": "bytea",
+    "since_on": "date",
+}
 PHQ9_AND_GAD7 = (("phq9", ("self",)), ("gad7", ("self",)))
 
 
@@ -46,27 +56,25 @@ def make_staff(
 def make_team(session: Session, roles: Mapping[str, Sequence[tuple[str, uuid.UUID | None]]]) -> dict[str, access.Actor]:
     """Staff by name with these (role, school), in three statements for all of them and without a trace."""
     keys, district_id = sealing.keys(session), access.scope_of(session).district_id
-    accounts, people, given, actors = [], [], [], {}
+    accounts: list[dict[str, object]] = []
+    people: list[dict[str, object]] = []
+    given: list[dict[str, object]] = []
+    actors = {}
     for name, held in roles.items():
         email, staff_id = f"{unique('staff')}@example.test", uuid.uuid4()
-        account = Account(
-            id=uuid.uuid4(),
-            district_id=district_id,
-            email_hash=sealing.account_lookup(session.info["master_key"], email),
-        )
+        account_id, email_hash = uuid.uuid4(), sealing.account_lookup(session.info["master_key"], email)
         plain = json.dumps({"name": name.replace("_", " ").capitalize(), "email": email})
         sealed = keys.seal_text(plain, f"staff/{staff_id}")
-        accounts.append(account)
-        people.append(Staff(district_id=district_id, id=staff_id, account_id=account.id, sealed=sealed))
+        accounts.append({"id": account_id, "email_hash": email_hash})
+        people.append({"id": staff_id, "account_id": account_id, "sealed": sealed})
         given += [
-            StaffRole(district_id=district_id, id=uuid.uuid4(), staff_id=staff_id, role=role, school_id=school_id)
-            for role, school_id in held
+            {"id": uuid.uuid4(), "staff_id": staff_id, "role": role, "school_id": school_id} for role, school_id in held
         ]
         at = tuple(access.RoleAt(role, school_id) for role, school_id in held)
-        actors[name] = access.Actor(account.id, district_id, staff_id, at)
-    for rows in (accounts, people, given):
-        session.add_all(rows)
-        session.flush()
+        actors[name] = access.Actor(account_id, district_id, staff_id, at)
+    insert_many(session, "accounts", {"id": "uuid", "email_hash": "bytea"}, accounts)
+    insert_many(session, "staff", {"id": "uuid", "account_id": "uuid", "sealed": "bytea"}, people)
+    insert_many(session, "staff_roles", {"id": "uuid", "staff_id": "uuid", "role": "text", "school_id": "uuid"}, given)
     return actors
 
 
@@ -108,20 +116,19 @@ def make_students(session: Session, pupils: Sequence[Pupil], *, on: dt.date = TO
     session.add_all(made)
     session.flush()
     identity.enter_many(session, [(each.id, each.school_id, who) for each, who in zip(made, persons, strict=True)])
-    session.add_all(
-        Enrollment(
-            district_id=district_id,
-            id=uuid.uuid4(),
-            student_id=each.id,
-            school_id=each.school_id,
-            grade=pupil.grade,
-            class_name=pupil.class_name,
-            number_hash=identity.number_hash(keys, who.number),
-            since_on=on,
-        )
+    enrolled = [
+        {
+            "id": uuid.uuid4(),
+            "student_id": each.id,
+            "school_id": each.school_id,
+            "grade": pupil.grade,
+            "class_name": pupil.class_name,
+            "number_hash": identity.number_hash(keys, who.number),
+            "since_on": on,
+        }
         for each, pupil, who in zip(made, pupils, persons, strict=True)
-    )
-    session.flush()
+    ]
+    insert_many(session, "enrollments", ENROLLED, enrolled)
     for position in range(max(len(pupil.consents) for pupil in pupils)):
         decided = [
             consent.Decision(each.id, decision, giver)
