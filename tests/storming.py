@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 import psycopg
 
-from screening import embedded
+from screening import embedded, migration
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = 300.0
@@ -128,10 +128,9 @@ def home() -> Iterator[Path]:
 @contextlib.contextmanager
 def prepared(folder: Path) -> Iterator[embedded.Server]:
     """The home's own server, migrated; it stops afterwards, so that the service is the one that starts it."""
-    its_own = {**os.environ, "SCREENING_HOME": str(folder)}
-    subprocess.run([*SCREENING, "migrate"], cwd=ROOT, env=its_own, check=True, capture_output=True)
     server = embedded.start(folder)
     try:
+        assert migration.migrate(server.owner_url, embedded.APP) == []
         yield server
     finally:
         server.stop()

@@ -203,7 +203,7 @@ def duplicates(own: Crowd) -> list[Any]:
 def test_a_load_killed_at_any_moment_ends_as_one_clean_run(
     database: Database, is_storm: bool, share: Callable[[int], int]
 ) -> None:
-    size = 100_000 if is_storm else 5_000
+    size = 100_000 if is_storm else 1_500
     content = answers_of(size)
     clean, killed = crowd(database, content, size), crowd(database, content, size)
 

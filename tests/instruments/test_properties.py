@@ -1,5 +1,6 @@
 """What must hold for any answers at all."""
 
+import functools
 import os
 import random
 
@@ -25,6 +26,7 @@ pytestmark = pytest.mark.storm
 Form = dict[str, int | None]
 
 
+@functools.cache
 def forms_of(instrument: Instrument) -> st.SearchStrategy[list[Form]]:
     """A few forms: mostly existing codes, some blanks, now and then a code that does not exist."""
     answers = {}

@@ -21,6 +21,7 @@ from screening.identity import Person
 from screening.models import Base, Student
 from tests.alerts.episodes import in_case, made_up_settings, ring, talk
 from tests.cast import Cast, assemble
+from tests.conftest import in_memory
 from tests.factories import decide, make_round, make_student
 
 RED = 3
@@ -267,8 +268,8 @@ def _rows(owner: psycopg.Connection[tuple[object, ...]], tables: list[str], dist
 
 @pytest.fixture
 def lone_server() -> Iterator[embedded.Server]:
-    """A server of this test's own, whose every file is looked through."""
-    with embedded.temporary() as started:
+    """A server of this test's own, as it is shipped, whose every file is looked through."""
+    with embedded.temporary(within=in_memory()) as started:
         yield started
 
 

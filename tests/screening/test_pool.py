@@ -29,7 +29,7 @@ from tests.factories import make_staff, make_student
 SEED = 20260901
 THREADS = 50
 REQUESTS = 50_000
-FEW = 1_000
+FEW = 400
 CONNECTIONS = 8
 CANARY = re.compile(r"canary-[0-9a-f]{8}")
 
