@@ -86,6 +86,8 @@ class Alone(RuleBasedStateMachine):
         self.done["sequences"] += 1
         if is_tied:
             self.two_others_tie_the_rows(is_the_student_counted=is_in_case)
+        else:
+            self.tie_and_untie(is_the_student_counted=is_in_case)
 
     def act(self, verb: Callable[..., object], *about: object, **more: object) -> None:
         """The person's own act in their own scope; what the house refuses has not happened."""
