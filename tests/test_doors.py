@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
-from fastapi.testclient import TestClient
 
 from alerts.models import CheckIn
 from api.app import add, check
@@ -21,6 +20,7 @@ from screening.access import ROLES
 from screening.db import Database
 from screening.models import Account, Base, DistrictExit, RoutineChat
 from screening.staff import DISTRICT_ROLES
+from tests.asking import TestClient
 from tests.cast import Cast, assemble
 from tests.doors import NOBODY, Caller, answers_csv, app_on, caller, round_body, somebody, token_for, work
 from tests.factories import make_staff
@@ -283,7 +283,7 @@ def test_a_role_is_let_in_where_the_matrix_says_so_and_nowhere_else(
 ) -> None:
     comer = caller(client, cast.database, somebody(cast, role))
     wrong = []
-    taken = list(EXPECTED.items())[slice(None) if is_storm else slice(turn % 4, None, 4)]
+    taken = list(EXPECTED.items())[slice(None) if is_storm else slice(turn % 8, None, 8)]
     for (method, path), roles in taken:
         if path == "/v1/tokens/current":
             continue  # it would be the last one
@@ -837,7 +837,7 @@ def test_every_cell_is_as_the_matrix_says(house: House, is_storm: bool, capsys: 
     routes_of = [key for key, roles in EXPECTED.items() if roles != ANYBODY and key[1] not in ENDING]
     # what ends or changes a thing comes last, so that the others still find it
     cells = [(comer, key) for key in sorted(routes_of) for comer in house.comers]
-    taken = cells if is_storm else random.Random(SEED).sample(cells, len(cells) // 10)  # noqa: S311 - a sample
+    taken = cells if is_storm else random.Random(SEED).sample(cells, len(cells) // 20)  # noqa: S311 - a sample
     wrong = []
     for comer, (method, path) in taken:
         fault = house.fault(comer, method, path)
@@ -859,19 +859,19 @@ def _filled(body: Any) -> set[str]:
 
 
 def test_no_name_is_filled_for_a_role_that_does_not_see_its_kind(
-    house: House, capsys: pytest.CaptureFixture[str]
+    house: House, is_storm: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wrong, looked = [], 0
-    for comer in house.comers:
-        for (method, path), roles in EXPECTED.items():
-            if method != "GET" or comer.role not in roles:
-                continue
-            came = comer.caller.get(house.things.at(path, house.cast.school_a.id))
-            if came.status_code != 200 or "json" not in came.headers["content-type"]:
-                continue
-            looked += 1
-            hidden = _filled(came.json()) & (role_matrix.hidden(comer.role) - KNOWN_ELSEWHERE.get(path, frozenset()))
-            wrong += [(comer.role, comer.place, path, sorted(hidden))] if hidden else []
+    read = [(path, roles) for (method, path), roles in EXPECTED.items() if method == "GET"]
+    shown = [(comer, path) for comer in house.comers for path, roles in read if comer.role in roles]
+    taken = shown if is_storm else random.Random(SEED).sample(shown, len(shown) // 5)  # noqa: S311 - a sample
+    for comer, path in taken:
+        came = comer.caller.get(house.things.at(path, house.cast.school_a.id))
+        if came.status_code != 200 or "json" not in came.headers["content-type"]:
+            continue
+        looked += 1
+        hidden = _filled(came.json()) & (role_matrix.hidden(comer.role) - KNOWN_ELSEWHERE.get(path, frozenset()))
+        wrong += [(comer.role, comer.place, path, sorted(hidden))] if hidden else []
     with capsys.disabled():
         print(f"\nfields: {looked} bodies of 200 looked through")  # noqa: T201
     assert wrong == []

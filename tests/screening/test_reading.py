@@ -18,6 +18,7 @@ from instruments import catalogue
 from screening.errors import InvalidUpload, Problem
 from screening.reading import AnswersPlan, Limits, Part, Summary, answers, files
 from screening.reading import text as text_reading
+from tests.sharing import examples
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 PHQ9 = [f"phq9_{i}" for i in range(1, 10)]
@@ -585,7 +586,8 @@ _HOSTILE = st.one_of(
 )
 
 
-@settings(max_examples=80, deadline=None)
+@pytest.mark.storm
+@settings(max_examples=examples(80), deadline=None)
 @given(rows=st.lists(st.lists(_HOSTILE, max_size=6), max_size=8))
 def test_no_grid_breaks_the_reader(rows: list[list[str]]) -> None:
     body = "\n".join(",".join(row) for row in rows)
@@ -599,7 +601,8 @@ def test_no_grid_breaks_the_reader(rows: list[list[str]]) -> None:
     assert all(problem.message for problem in problems)
 
 
-@settings(max_examples=100, deadline=None)
+@pytest.mark.storm
+@settings(max_examples=examples(100), deadline=None)
 @given(data=st.binary(max_size=300), start=st.sampled_from([b"", b"PK\x03\x04", b"\xff\xfe", b"phq9_1,", b"PAR1"]))
 def test_no_bytes_break_the_reader(data: bytes, start: bytes) -> None:
     try:
@@ -647,7 +650,8 @@ _CELL = st.sampled_from(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@pytest.mark.storm
+@settings(max_examples=examples(40), deadline=None)
 @given(rows=st.lists(st.lists(_CELL, min_size=9, max_size=9), min_size=1, max_size=12), quoting=st.sampled_from([0, 1]))
 def test_every_cell_is_read_right_or_named(rows: list[list[str]], quoting: int) -> None:
     out = io.StringIO()

@@ -15,6 +15,7 @@ from screening import reading
 from screening.errors import InvalidUpload, Problem
 from screening.reading import Limits, RosterPart, RosterPlan, Summary, cells, files, students
 from tests.screening.test_reading import text_of
+from tests.sharing import examples
 
 HEADER = [
     "学校代码",
@@ -250,7 +251,8 @@ def test_a_roster_crosses_the_pipe() -> None:
     assert summary == told
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.mark.storm
+@settings(max_examples=examples(60), deadline=None)
 @given(rows=st.lists(st.lists(st.text(max_size=8).filter(lambda t: "\x00" not in t), max_size=12), max_size=6))
 def test_no_roster_breaks_the_reader(rows: list[list[str]]) -> None:
     try:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from instruments import catalogue, scoring
 from instruments.definition import Instrument, parse
 from screening import policy, tiers
+from tests.sharing import examples
 
 BATTERY = {code: catalogue.get(code) for code in ("phq9", "gad7", "psc17")}
 default = policy.shipped("cn_default")
@@ -474,8 +475,9 @@ def decide_all(batch: Sequence[tuple[Forms, int]]) -> list[dict[str, Any]]:
     return found.drop("key").rows(named=True)
 
 
+@pytest.mark.storm
 @given(forms=FORMS, prior=st.integers(0, 3))
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=examples(30))
 def test_the_tier_is_the_highest_rule_met(forms: Forms, prior: int) -> None:
     found = decide(forms, prior_tier=prior)
     rules = [default.rule(reason) for reason in found["reasons"]]
@@ -484,8 +486,9 @@ def test_the_tier_is_the_highest_rule_met(forms: Forms, prior: int) -> None:
     assert [rule.id for rule in default.all_rules if rule in rules] == found["reasons"]
 
 
+@pytest.mark.storm
 @given(forms=FORMS, place=st.sampled_from(PLACES), data=st.data())
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=examples(30))
 def test_another_form_never_lowers_the_tier(forms: Forms, place: tuple[str, str], data: st.DataObject) -> None:
     more = {**forms, place: data.draw(answers_to(place[0]))} if place not in forms else forms
     before, after = decide(forms), decide(more)
@@ -493,8 +496,9 @@ def test_another_form_never_lowers_the_tier(forms: Forms, place: tuple[str, str]
     assert set(after["reasons"]) >= set(before["reasons"])
 
 
+@pytest.mark.storm
 @given(forms=FORMS, data=st.data())
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=examples(30))
 def test_a_worse_answer_never_lowers_the_tier(forms: Forms, data: st.DataObject) -> None:
     if not forms:
         return
@@ -507,8 +511,9 @@ def test_a_worse_answer_never_lowers_the_tier(forms: Forms, data: st.DataObject)
     assert decide({**forms, place: worse})["tier"] >= decide(forms)["tier"]
 
 
+@pytest.mark.storm
 @given(forms=FORMS, answer=st.integers(1, 3), blanks=st.lists(st.booleans(), min_size=8, max_size=8))
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=examples(20))
 def test_blanks_never_hide_item_nine(forms: Forms, answer: int, blanks: list[bool]) -> None:
     answers = [None if is_blank else 0 for is_blank in blanks] + [answer]
     found = decide({**forms, ("phq9", "self"): answers})
@@ -516,14 +521,16 @@ def test_blanks_never_hide_item_nine(forms: Forms, answer: int, blanks: list[boo
     assert found["tier"] >= (RED if answer == 3 else ORANGE)
 
 
+@pytest.mark.storm
 @given(batch=BATCHES)
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=examples(20))
 def test_one_student_is_judged_like_many(batch: list[tuple[Forms, int]]) -> None:
     assert decide_all(batch) == [decide_all([one])[0] for one in batch]
 
 
+@pytest.mark.storm
 @given(batch=BATCHES, data=st.data())
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=examples(30))
 def test_the_order_of_students_and_of_forms_changes_nothing(
     batch: list[tuple[Forms, int]], data: st.DataObject
 ) -> None:
