@@ -26,6 +26,7 @@ from screening.errors import NotFound
 from screening.inserting import as_array
 from screening.policy import QuietHours
 from screening.settings import Settings
+from screening.statements import FEW, Statement
 
 URGENCIES = {1: "routine", 2: "soon", 3: "immediate"}
 """How a message says how quickly somebody should look; the tier's own name stays in the house."""
@@ -75,7 +76,21 @@ class Delivered:
 
 # -- what is to be sent -------------------------------------------------------------------------------
 
-_RINGING = text(
+
+@dataclass(frozen=True)
+class _Ringing:
+    """An alert of which somebody is to hear."""
+
+    id: uuid.UUID
+    school_id: uuid.UUID | None
+    tier: int
+    has_self_harm: bool
+    owner_id: uuid.UUID | None
+    raised_at: dt.datetime
+    answer_by: dt.datetime
+
+
+_RINGING = Statement(
     "select id, school_id, tier, has_self_harm, owner_id, raised_at, answer_by from alerts"
     " where district_id = :district and id = any(cast(:alerts as uuid[])) and tier >= :from_tier"
     " and closed_at is null order by id"
@@ -96,8 +111,10 @@ def announce(session: Session, alert_ids: Iterable[uuid.UUID], *, now: dt.dateti
         "alerts": as_array("uuid", wanted),
         "from_tier": TELLING_FROM,
     }
-    ringing = session.execute(_RINGING, parameters).all()
-    rota = routing.rota(session, now=now) if ringing else routing.Rota({})
+    is_bulk = len(wanted) > FEW
+    ringing = [_Ringing(**row) for row in _RINGING.run(session, parameters, is_bulk=is_bulk)]
+    schools = {alert.school_id for alert in ringing}
+    rota = routing.rota(session, now=now, schools=schools) if ringing else routing.Rota({})
     notices = []
     for alert in ringing:
         is_red = alert.tier == max(URGENCIES)
@@ -118,12 +135,12 @@ def announce(session: Session, alert_ids: Iterable[uuid.UUID], *, now: dt.dateti
     return put(session, notices, now=now)
 
 
-def _first(rota: routing.Rota, alert: Row[Any]) -> tuple[uuid.UUID, ...]:
+def _first(rota: routing.Rota, alert: _Ringing) -> tuple[uuid.UUID, ...]:
     is_day_and_night = alert.tier == max(URGENCIES) or alert.has_self_harm
     return rota.hearers("counselor", alert.school_id, alert.id, is_day_and_night=is_day_and_night)
 
 
-_PUT = text(
+_PUT = Statement(
     "insert into deliveries (district_id, id, school_id, recipient_id, subject, subject_id, occasion, urgency, due_at,"
     " try_at) select :district, gen_random_uuid(), n.* from unnest(cast(:schools as uuid[]),"
     " cast(:recipients as uuid[]), cast(:subjects as text[]), cast(:subject_ids as uuid[]), cast(:occasions as text[]),"
@@ -139,8 +156,8 @@ def put(session: Session, notices: Sequence[Notice], *, now: dt.datetime) -> int
     timezone: ZoneInfo = session.info["timezone"]
     can_wait = any(notice.urgency not in NEVER_QUIET for notice in notices)
     quiet = routing.quiet_hours(session) if can_wait else QuietHours()
-    made = session.execute(
-        _PUT,
+    made = _PUT.run(
+        session,
         {
             "district": access.scope_of(session).district_id,
             "schools": as_array("uuid", [notice.school_id for notice in notices]),
@@ -152,7 +169,8 @@ def put(session: Session, notices: Sequence[Notice], *, now: dt.datetime) -> int
             "dues": as_array("timestamptz", [notice.due_at for notice in notices]),
             "tries": as_array("timestamptz", [send_at(notice.urgency, now, timezone, quiet) for notice in notices]),
         },
-    ).all()
+        is_bulk=len(notices) > FEW,
+    )
     return len(made)
 
 

@@ -15,12 +15,12 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from alerts import clocks, delivery, rules
-from screening import access, audit, calendars, rounds
+from screening import access, audit, calendars, results, rounds
 from screening.inserting import as_array
 from screening.policy import MODEL_RULES, Policy
 from screening.results import Revisions, Signal
 from screening.school_days import Calendar
-from screening.statements import Statement
+from screening.statements import FEW, Statement
 
 SWEEP_REACH = dt.timedelta(days=2)
 
@@ -98,7 +98,8 @@ def weigh(session: Session, revisions: Revisions, *, now: dt.datetime, policy: P
 
     A historical round's revisions are weighed and ring nobody: its reds are a list for the lead.
     """
-    _weighing_of(revisions.relation).run(session, revisions.parameters | {"now": now})
+    is_bulk = revisions.relation != results.ONE_NEW
+    _weighing_of(revisions.relation).run(session, revisions.parameters | {"now": now}, is_bulk=is_bulk)
     if revisions.is_historical:
         return []
     return raise_alerts(session, _signals(revisions, policy), now=now, policy=policy)
@@ -174,40 +175,36 @@ def _by_student(signals: Sequence[Signal]) -> dict[uuid.UUID, list[Signal]]:
 
 
 def _not_yet_noticed(session: Session, signals: Sequence[Signal]) -> list[Signal]:
+    students = {s.student_id for s in signals}
+    about = {"district": access.scope_of(session).district_id, "students": as_array("uuid", students)}
     noticed = {
-        (row.student_id, row.rule, rules.occasion(row.source))
-        for row in session.execute(
-            text(
-                "select a.student_id, r.rule, r.source from unnest(cast(:students as uuid[])) as n (student_id)"
-                " join alerts a on a.district_id = :district and a.student_id = n.student_id"
-                " join alert_reasons r on r.district_id = a.district_id and r.alert_id = a.id"
-            ),
-            {
-                "district": access.scope_of(session).district_id,
-                "students": as_array("uuid", {s.student_id for s in signals}),
-            },
-        )
+        (row["student_id"], row["rule"], rules.occasion(row["source"]))
+        for row in _NOTICED.run(session, about, is_bulk=len(students) > FEW)
     }
     if not noticed:  # as nearly always, and then there may be tens of thousands
         return list(signals)
     return [s for s in signals if (s.student_id, s.rule, rules.occasion(s.source)) not in noticed]
 
 
+_NOTICED = Statement(
+    "select a.student_id, r.rule, r.source from unnest(cast(:students as uuid[])) as n (student_id)"
+    " join alerts a on a.district_id = :district and a.student_id = n.student_id"
+    " join alert_reasons r on r.district_id = a.district_id and r.alert_id = a.id"
+)
+_LOCKED = Statement(
+    # a join and not an array to search: tens of thousands of students against as many alerts
+    "select a.id, a.student_id, a.tier, a.state, a.has_self_harm, a.answer_by, a.see_by, a.school_id"
+    " from unnest(cast(:students as uuid[])) as n (student_id)"
+    " join alerts a on a.district_id = :district and a.student_id = n.student_id and a.closed_at is null"
+    " order by a.student_id for no key update of a"
+)
+
+
 def _locked(session: Session, students: list[uuid.UUID]) -> dict[uuid.UUID, _Held]:
     """The open alerts of these students, locked in one order so that two loads never wait for each other in a ring."""
-    return {
-        row.student_id: _Held(row.id, row.tier, row.state, row.has_self_harm, row.answer_by, row.see_by, row.school_id)
-        for row in session.execute(
-            text(
-                # a join and not an array to search: tens of thousands of students against as many alerts
-                "select a.id, a.student_id, a.tier, a.state, a.has_self_harm, a.answer_by, a.see_by, a.school_id"
-                " from unnest(cast(:students as uuid[])) as n (student_id)"
-                " join alerts a on a.district_id = :district and a.student_id = n.student_id and a.closed_at is null"
-                " order by a.student_id for no key update of a"
-            ),
-            {"district": access.scope_of(session).district_id, "students": as_array("uuid", students)},
-        )
-    }
+    about = {"district": access.scope_of(session).district_id, "students": as_array("uuid", students)}
+    found = _LOCKED.run(session, about, is_bulk=len(students) > FEW)
+    return {row.pop("student_id"): _Held(**row) for row in found}
 
 
 def _open(
@@ -230,7 +227,7 @@ def _by_id(found: tuple[uuid.UUID, object]) -> int:
     return found[0].int
 
 
-_INSERT_ALERTS = text(
+_INSERT_ALERTS = Statement(
     "insert into alerts (district_id, id, school_id, student_id, round_id, upload_id, file_digest, place, source,"
     " tier, has_self_harm, opened_at, raised_at, answer_by, see_by)"
     " select :district, n.id, n.school_id, n.student_id, n.round_id, n.upload_id, n.file_digest, n.place, n.source,"
@@ -258,11 +255,8 @@ _ALERT_TYPES = {
 
 def _insert_alerts(session: Session, rows: Sequence[dict[str, Any]], now: dt.datetime) -> set[uuid.UUID]:
     columns = {name: as_array(_ALERT_TYPES.get(name, "text"), [row[name] for row in rows]) for name in rows[0]}
-    return set(
-        session.execute(
-            _INSERT_ALERTS, columns | {"district": access.scope_of(session).district_id, "now": now}
-        ).scalars()
-    )
+    about = {"district": access.scope_of(session).district_id, "now": now}
+    return {row["id"] for row in _INSERT_ALERTS.run(session, columns | about, is_bulk=len(rows) > FEW)}
 
 
 def _alert_row(student: uuid.UUID | None, signals: Sequence[Signal], now: dt.datetime, due: _Due) -> dict[str, Any]:
@@ -310,21 +304,23 @@ def _join(
         session, [(held[student], _where(held[student], own)) for student, own in joining.items()], now, due
     )
     district_id = access.scope_of(session).district_id
-    session.execute(_RAISE_CASES, {"district": district_id, "students": list(joining)})
+    about = {"district": district_id, "students": as_array("uuid", joining)}
+    _RAISE_CASES.run(session, about, is_bulk=len(joining) > FEW)
     reds = [student for student, own in joining.items() if _weight(own)[0] == rules.RED]
     if reds:
-        session.execute(_CALL_CRISIS, {"district": district_id, "students": reds})
+        about = {"district": district_id, "students": as_array("uuid", reds)}
+        _CALL_CRISIS.run(session, about, is_bulk=len(reds) > FEW)
     return ringing
 
 
-_RAISE_CASES = text(
+_RAISE_CASES = Statement(
     "update cases c set tier = a.tier from alerts a where c.district_id = :district"
     " and a.district_id = c.district_id and a.student_id = c.student_id and a.closed_at is null"
-    " and c.state <> 'closed' and c.tier < a.tier and c.student_id = any(:students)"
+    " and c.state <> 'closed' and c.tier < a.tier and c.student_id = any(cast(:students as uuid[]))"
 )
-_CALL_CRISIS = text(
+_CALL_CRISIS = Statement(
     "update cases set state = 'crisis' where district_id = :district and state <> 'closed'"
-    " and student_id = any(:students)"
+    " and student_id = any(cast(:students as uuid[]))"
 )
 """A new red sets aside whatever a case had come to, the proposal of its end too."""
 
@@ -344,8 +340,9 @@ def _raise(
 ) -> list[uuid.UUID]:
     _add_reasons(session, {alert.id: own for alert, own in joining}, now)
     changes = [_raised(alert, own, due.by(*_raised_weight(alert, own), own[0].school_id)) for alert, own in joining]
-    columns = {name: [change[name] for change in changes] for name in changes[0]}
-    session.execute(_RAISE_ALERTS, columns | {"district": access.scope_of(session).district_id, "now": now})
+    columns = {name: as_array(kind, [change[name] for change in changes]) for name, kind in _CHANGE_TYPES.items()}
+    about = {"district": access.scope_of(session).district_id, "now": now}
+    _RAISE_ALERTS.run(session, columns | about, is_bulk=len(changes) > FEW)
     return [change["id"] for change in changes if change["rings"]]
 
 
@@ -369,7 +366,15 @@ def _raised(alert: _Held, signals: Collection[Signal], due: clocks.Clocks) -> di
     }
 
 
-_RAISE_ALERTS = text(
+_CHANGE_TYPES = {
+    "id": "uuid",
+    "tier": "smallint",
+    "has_self_harm": "boolean",
+    "rings": "boolean",
+    "answer_by": "timestamptz",
+    "see_by": "timestamptz",
+}
+_RAISE_ALERTS = Statement(
     "update alerts a set tier = greatest(a.tier, n.tier), has_self_harm = a.has_self_harm or n.has_self_harm,"
     " state = case when n.rings then 'new' else a.state end,"
     " raised_at = case when n.rings then :now else a.raised_at end,"
@@ -382,29 +387,30 @@ _RAISE_ALERTS = text(
 )
 
 
+_ADD_REASONS = Statement(
+    "insert into alert_reasons (district_id, alert_id, rule, source, school_id, tier, noticed_at, sealed)"
+    " select :district, n.alert, n.rule, n.source, n.school, n.tier, :now, n.sealed"
+    " from unnest(cast(:alert as uuid[]), cast(:rule as text[]), cast(:source as text[]),"
+    "  cast(:school as uuid[]), cast(:tier as smallint[]), cast(:sealed as bytea[]))"
+    " as n (alert, rule, source, school, tier, sealed) on conflict do nothing"
+)
+
+
 def _add_reasons(session: Session, by_alert: Mapping[uuid.UUID, Sequence[Signal]], now: dt.datetime) -> None:
-    district_id = access.scope_of(session).district_id
     rows = [(alert_id, signal) for alert_id, signals in by_alert.items() for signal in signals]
-    if rows:
-        session.execute(
-            text(
-                "insert into alert_reasons (district_id, alert_id, rule, source, school_id, tier, noticed_at, sealed)"
-                " select :district, n.alert, n.rule, n.source, n.school, n.tier, :now, n.sealed"
-                " from unnest(cast(:alert as uuid[]), cast(:rule as text[]), cast(:source as text[]),"
-                "  cast(:school as uuid[]), cast(:tier as smallint[]), cast(:sealed as bytea[]))"
-                " as n (alert, rule, source, school, tier, sealed) on conflict do nothing"
-            ),
-            {
-                "district": district_id,
-                "now": now,
-                "alert": as_array("uuid", [alert_id for alert_id, _ in rows]),
-                "rule": as_array("text", [signal.rule for _, signal in rows]),
-                "source": as_array("text", [signal.source for _, signal in rows]),
-                "school": as_array("uuid", [signal.school_id for _, signal in rows]),
-                "tier": as_array("smallint", [signal.tier for _, signal in rows]),
-                "sealed": as_array("bytea", [signal.sealed for _, signal in rows]),
-            },
-        )
+    if not rows:
+        return
+    about = {
+        "district": access.scope_of(session).district_id,
+        "now": now,
+        "alert": as_array("uuid", [alert_id for alert_id, _ in rows]),
+        "rule": as_array("text", [signal.rule for _, signal in rows]),
+        "source": as_array("text", [signal.source for _, signal in rows]),
+        "school": as_array("uuid", [signal.school_id for _, signal in rows]),
+        "tier": as_array("smallint", [signal.tier for _, signal in rows]),
+        "sealed": as_array("bytea", [signal.sealed for _, signal in rows]),
+    }
+    _ADD_REASONS.run(session, about, is_bulk=len(rows) > FEW)
 
 
 def _open_upload_concerns(session: Session, signals: Sequence[Signal], now: dt.datetime, due: _Due) -> list[uuid.UUID]:

@@ -25,6 +25,8 @@ from sqlalchemy.orm import Session
 _NAMED = re.compile(r"(?<![:\w]):(\w+)")
 
 Row = dict[str, Any]
+FEW = 100
+"""Up to so many students at once one plan suits all."""
 
 
 class Statement:
@@ -37,14 +39,17 @@ class Statement:
         self._query = _NAMED.sub(lambda found: numbers[found[1]], sql).encode()
         self._formats = [PyFormat.AUTO] * len(self._names)
 
-    def run(self, session: Session, parameters: Mapping[str, Any]) -> list[Row]:
-        """Its rows, in the session's transaction. Raises what the session itself would raise."""
+    def run(self, session: Session, parameters: Mapping[str, Any], *, is_bulk: bool = False) -> list[Row]:
+        """Its rows, in the session's transaction. Raises what the session itself would raise.
+
+        In bulk it is planned for these very values: what suits one student does not suit ten thousand.
+        """
         session.flush()
         connection = driver_of(session)
         with self._told_as_the_session_would():
             if connection.pgconn.transaction_status == TransactionStatus.IDLE:
                 _checked(connection, connection.pgconn.exec_(b"begin"))
-            return self._said(connection, parameters)
+            return self._said(connection, parameters, is_bulk=is_bulk)
 
     def first(self, session: Session, parameters: Mapping[str, Any]) -> Row | None:
         """The first of its rows, if there is any."""
@@ -62,18 +67,27 @@ class Statement:
         except psycopg.Error as error:
             raise DBAPIError.instance(self.sql, None, error, psycopg.Error, hide_parameters=True) from error
 
-    def _said(self, connection: "psycopg.Connection[Any]", parameters: Mapping[str, Any]) -> list[Row]:
+    def _said(
+        self, connection: "psycopg.Connection[Any]", parameters: Mapping[str, Any], *, is_bulk: bool = False
+    ) -> list[Row]:
         line, spoken = _line_of(connection), connection.pgconn
         values = [parameters[name] for name in self._names]
         sent: Any = line.adapting.dump_sequence(values, self._formats)  # a None in it is a null
-        types = line.adapting.types or ()
-        name = line.prepared.get((self._query, types))
-        if name is None:
-            name = b"said_%d" % len(line.prepared)
-            _checked(connection, spoken.prepare(name, self._query, types))
-            line.prepared[self._query, types] = name
-        found = spoken.exec_prepared(name, sent, line.adapting.formats)
+        types, formats = line.adapting.types or (), line.adapting.formats
+        if is_bulk:
+            found = spoken.exec_params(self._query, sent, types, formats)
+        else:
+            found = spoken.exec_prepared(self._prepared(connection, types), sent, formats)
         return _rows(line, _checked(connection, found))
+
+    def _prepared(self, connection: "psycopg.Connection[Any]", types: tuple[int, ...]) -> bytes:
+        prepared = _line_of(connection).prepared
+        name = prepared.get((self._query, types))
+        if name is None:
+            name = b"said_%d" % len(prepared)
+            _checked(connection, connection.pgconn.prepare(name, self._query, types))
+            prepared[self._query, types] = name
+        return name
 
 
 @dataclass(frozen=True)

@@ -117,6 +117,18 @@ def test_a_desk_is_who_is_on_duty_there_not_everybody_who_could_be(cast: Cast) -
         assert rota.has_anybody(cast.school_c.id)
 
 
+def test_who_hears_at_a_school_is_the_same_whether_others_are_looked_up_or_not(cast: Cast) -> None:
+    with cast.database.unit(cast.scope) as session:
+        on(session, cast, cast.chen, school=cast.school_b.id)
+        on(session, cast, cast.duty_officer)
+        whole, alert = routing.rota(session, now=MONDAY), uuid.uuid4()
+        for school in (cast.school_a.id, cast.school_b.id, cast.school_c.id, None):
+            own = routing.rota(session, now=MONDAY, schools={school})
+            for rung in routing.LADDER:
+                assert own.hearers(rung, school, alert) == whole.hearers(rung, school, alert)
+        assert {place for _, place in routing.rota(session, now=MONDAY, schools={None}).holders} <= {None}
+
+
 def test_whose_account_was_ended_is_not_on_duty(cast: Cast) -> None:
     with cast.database.unit(cast.scope) as session:
         on(session, cast, cast.chen, school=cast.school_b.id)
