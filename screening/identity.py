@@ -150,5 +150,5 @@ def _to_json(person: Person) -> bytes:
 
 
 def _from_json(plain: bytes) -> Person:
-    name, number, born_on, phone = json.loads(plain)
+    name, number, born_on, phone = json.loads(plain.decode())
     return Person(name, number, dt.date.fromisoformat(born_on) if born_on else None, phone)

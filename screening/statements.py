@@ -16,7 +16,7 @@ import psycopg
 from psycopg.abc import Transformer
 from psycopg.adapt import PyFormat
 from psycopg.errors import error_from_result
-from psycopg.pq import ExecStatus, TransactionStatus
+from psycopg.pq import ExecStatus, Format, TransactionStatus
 from psycopg.pq.abc import PGresult
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
@@ -75,9 +75,9 @@ class Statement:
         sent: Any = line.adapting.dump_sequence(values, self._formats)  # a None in it is a null
         types, formats = line.adapting.types or (), line.adapting.formats
         if is_bulk:
-            found = spoken.exec_params(self._query, sent, types, formats)
+            found = spoken.exec_params(self._query, sent, types, formats, Format.BINARY)
         else:
-            found = spoken.exec_prepared(self._prepared(connection, types), sent, formats)
+            found = spoken.exec_prepared(self._prepared(connection, types), sent, formats, Format.BINARY)
         return _rows(line, _checked(connection, found))
 
     def _prepared(self, connection: "psycopg.Connection[Any]", types: tuple[int, ...]) -> bytes:

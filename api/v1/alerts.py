@@ -181,7 +181,8 @@ def queue(
     kept = page.cut(rows, lambda row: (row.tier, row.answer_by.isoformat(), row.id))
     audit.record(session, by, "queue.read", "alert", "many", count=len(kept))
     locale = request.app.state.settings.locale
-    return QueueView(alerts=_shown(session, kept, by, now, locale), banner=_banner(session, locale))
+    shown = _shown(session, kept, by, now, locale)
+    return QueueView.model_validate({"alerts": shown, "banner": _banner(session, locale)})  # the page in one go
 
 
 def _banner(session: Session, locale: str) -> str | None:
@@ -320,15 +321,15 @@ def _story(session: Session, alert_id: uuid.UUID, by: access.Actor, now: dt.date
     if not (by.has(*LOOKING, school_id=row.school_id) or row.tier == 3 or row.is_late(now)):
         raise NotFound("There is no such alert.")
     (shown,) = _shown(session, [row], by, now, locale)
-    if shown.case_id is None and row.state == "triaged" and row.closed_at is None:
+    if row.case_id is None and row.state == "triaged" and row.closed_at is None:
         # it joined the case of the same child's other row
-        shown.case_id = next((each.case_id for each in reversed(found.triages) if each.case_id), None)
+        shown["case_id"] = next((each.case_id for each in reversed(found.triages) if each.case_id), None)
     answers = [AnswerView(by=each.by, at=each.at) for each in found.acknowledgements]
     if not _cares(by, row.school_id):
-        return AlertStoryView(**shown.model_dump(), acknowledgements=answers)
+        return AlertStoryView(**shown, acknowledgements=answers)
     reads = _reads_words(session, row, by, now)
     return AlertStoryView(
-        **shown.model_dump(),
+        **shown,
         acknowledgements=answers,
         concerns=list(found.concerns) if reads else None,
         triages=_triages(session, found, reads=reads),
@@ -368,12 +369,12 @@ def _cares(by: access.Actor, school_id: uuid.UUID | None) -> bool:
 
 def _shown(
     session: Session, rows: Sequence[QueueRow], by: access.Actor, now: dt.datetime, locale: str
-) -> list[AlertView]:
+) -> list[dict[str, Any]]:
+    """What an `AlertView` is made of, row by row."""
     cares = {school_id: _cares(by, school_id) for school_id in {row.school_id for row in rows}}
     names = students.named(session, {row.student_id for row in rows if row.student_id and cares[row.school_id]}, by=by)
     say = _Speaker(session, locale)
-    reasons = (_reasons(row, names, say) if cares[row.school_id] else {} for row in rows)
-    return [AlertView(**_plain(row, now), **why) for row, why in zip(rows, reasons, strict=True)]
+    return [_plain(row, now) | (_reasons(row, names, say) if cares[row.school_id] else {}) for row in rows]
 
 
 def _plain(row: QueueRow, now: dt.datetime) -> dict[str, Any]:
@@ -405,12 +406,12 @@ def _reasons(row: QueueRow, names: Mapping[uuid.UUID, str], say: "_Speaker") -> 
         "place": row.place,
         "proposed_by": row.proposed_by,
         "reasons": [
-            ReasonView(
-                rule=reason.rule,
-                words=say.words(row.round_id, reason.rule),
-                tier=tier_name(reason.tier),
-                noticed_at=reason.noticed_at,
-            )
+            {
+                "rule": reason.rule,
+                "words": say.words(row.round_id, reason.rule),
+                "tier": tier_name(reason.tier),
+                "noticed_at": reason.noticed_at,
+            }
             for reason in row.reasons
         ],
     }
