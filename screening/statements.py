@@ -1,26 +1,29 @@
 """SQL on the hot path: spoken to the database by its own library, inside the session's own transaction.
 
 A short statement costs SQLAlchemy more time than the database, and the driver's cursor still three times of what the
-library under it takes: whoever hands in a form, or hears of one, waits for a dozen of them. Everywhere else the
-session's own way is the way.
+library under it takes; and each trip to the database and back wakes two processes, which costs both of them more than
+most statements do. Whoever hands in a form, or hears of one, waits for a dozen of them: they go straight to the
+library, and what need not be answered at once goes along with what is asked next. Everywhere else the session's own
+way is the way.
 """
 
 import contextlib
 import re
-import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
-from psycopg.abc import Transformer
+from psycopg.abc import PQGen, Transformer
 from psycopg.adapt import PyFormat
 from psycopg.errors import error_from_result
 from psycopg.pq import ExecStatus, Format, TransactionStatus
 from psycopg.pq.abc import PGresult
-from sqlalchemy import Engine
+from psycopg.waiting import Wait
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, SessionTransaction
+from sqlalchemy.pool import PoolProxiedConnection
 
 _NAMED = re.compile(r"(?<![:\w]):(\w+)")
 
@@ -34,106 +37,230 @@ class Statement:
 
     def __init__(self, sql: str) -> None:
         self.sql = sql
-        self._names = list(dict.fromkeys(_NAMED.findall(sql)))
-        numbers = {name: f"${number}" for number, name in enumerate(self._names, start=1)}
-        self._query = _NAMED.sub(lambda found: numbers[found[1]], sql).encode()
-        self._formats = [PyFormat.AUTO] * len(self._names)
+        self.names = list(dict.fromkeys(_NAMED.findall(sql)))
+        numbers = {name: f"${number}" for number, name in enumerate(self.names, start=1)}
+        self.query = _NAMED.sub(lambda found: numbers[found[1]], sql).encode()
+        self.formats = [PyFormat.AUTO] * len(self.names)
 
     def run(self, session: Session, parameters: Mapping[str, Any], *, is_bulk: bool = False) -> list[Row]:
         """Its rows, in the session's transaction. Raises what the session itself would raise.
 
         In bulk it is planned for these very values: what suits one student does not suit ten thousand.
         """
-        session.flush()
-        connection = driver_of(session)
-        with self._told_as_the_session_would():
-            if connection.pgconn.transaction_status == TransactionStatus.IDLE:
-                _checked(connection, connection.pgconn.exec_(b"begin"))
-            return self._said(connection, parameters, is_bulk=is_bulk)
+        line = _line_in(session)
+        return line.said_in_bulk(self, parameters) if is_bulk else line.put_off(self, parameters).rows()
 
     def first(self, session: Session, parameters: Mapping[str, Any]) -> Row | None:
         """The first of its rows, if there is any."""
         return next(iter(self.run(session, parameters)), None)
 
+    def later(self, session: Session, parameters: Mapping[str, Any]) -> "Later":
+        """Puts it off until something is asked in the session's transaction, or it commits: one trip for both.
+
+        It is always said before whatever comes after it, and what it raises is raised then.
+        """
+        return _line_in(session).put_off(self, parameters)
+
     def alone(self, engine: Engine, parameters: Mapping[str, Any]) -> list[Row]:
         """Its rows, as a transaction of its own, in no scope. Raises what a session would raise."""
-        with self._told_as_the_session_would(), contextlib.closing(engine.raw_connection()) as held:
-            return self._said(_is_ours(held.driver_connection), parameters)
-
-    @contextlib.contextmanager
-    def _told_as_the_session_would(self) -> Iterator[None]:
-        try:
-            yield
-        except psycopg.Error as error:
-            raise DBAPIError.instance(self.sql, None, error, psycopg.Error, hide_parameters=True) from error
-
-    def _said(
-        self, connection: "psycopg.Connection[Any]", parameters: Mapping[str, Any], *, is_bulk: bool = False
-    ) -> list[Row]:
-        line, spoken = _line_of(connection), connection.pgconn
-        values = [parameters[name] for name in self._names]
-        sent: Any = line.adapting.dump_sequence(values, self._formats)  # a None in it is a null
-        types, formats = line.adapting.types or (), line.adapting.formats
-        if is_bulk:
-            found = spoken.exec_params(self._query, sent, types, formats, Format.BINARY)
-        else:
-            found = spoken.exec_prepared(self._prepared(connection, types), sent, formats, Format.BINARY)
-        return _rows(line, _checked(connection, found))
-
-    def _prepared(self, connection: "psycopg.Connection[Any]", types: tuple[int, ...]) -> bytes:
-        prepared = _line_of(connection).prepared
-        name = prepared.get((self._query, types))
-        if name is None:
-            name = b"said_%d" % len(prepared)
-            _checked(connection, connection.pgconn.prepare(name, self._query, types))
-            prepared[self._query, types] = name
-        return name
+        with contextlib.closing(engine.raw_connection()) as held:
+            line = _line_of(held)
+            asked = Later(line, self, *line.written(self, parameters))
+            line.say([asked])
+            return asked.rows()
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
+class Later:
+    """A statement that was put off."""
+
+    line: "_Line"
+    statement: Statement
+    sent: Any
+    types: tuple[int, ...]
+    formats: Sequence[Format]
+    answer: PGresult | None = None
+
+    def rows(self) -> list[Row]:
+        """Its rows, for which it is said now if it was not yet. Raises what the session itself would raise."""
+        if self.answer is None:
+            self.line.say_what_waits()
+        return [] if self.answer is None else self.line.rows(self.answer)
+
+
+_BEGIN, _COMMIT = Statement("begin"), Statement("commit")
+
+
+@dataclass(eq=False)
 class _Line:
-    """What is known of one connection: how values are written for it, and what it has prepared."""
+    """One connection: how values are written for it, what it has prepared, and what waits to be said."""
 
+    connection: "psycopg.Connection[Any]"
     adapting: Transformer
     prepared: dict[tuple[bytes, tuple[int, ...]], bytes] = field(default_factory=dict)
+    waiting: list[Later] = field(default_factory=list)
+    n_prepared: int = 0
+
+    def put_off(self, statement: Statement, parameters: Mapping[str, Any]) -> Later:
+        if not self.waiting and self.connection.pgconn.transaction_status == TransactionStatus.IDLE:
+            self.waiting.append(Later(self, _BEGIN, [], (), []))
+        made = Later(self, statement, *self.written(statement, parameters))
+        self.waiting.append(made)
+        return made
+
+    def written(self, statement: Statement, parameters: Mapping[str, Any]) -> tuple[Any, tuple[int, ...], Any]:
+        values = [parameters[name] for name in statement.names]
+        sent = self.adapting.dump_sequence(values, statement.formats)  # a None in it is a null
+        return sent, self.adapting.types or (), self.adapting.formats
+
+    def say_what_waits(self) -> None:
+        if self.waiting:
+            waiting, self.waiting = self.waiting, []
+            self.say(waiting)
+
+    def say(self, asked: Sequence[Later]) -> None:
+        """In one trip. Raises for the first that failed; what came after it was not done either."""
+        names = [self._name_of(each) for each in asked]
+        answers = self._answers_to(asked, names)
+        for each, answer in zip(asked, answers, strict=True):
+            with _told_as_the_session_would(each.statement):
+                each.answer = self._checked(answer)
+
+    def said_in_bulk(self, statement: Statement, parameters: Mapping[str, Any]) -> list[Row]:
+        if self.connection.pgconn.transaction_status == TransactionStatus.IDLE and not self.waiting:
+            self.waiting.append(Later(self, _BEGIN, [], (), []))
+        self.say_what_waits()
+        sent, types, formats = self.written(statement, parameters)
+        with _told_as_the_session_would(statement):
+            spoken = self.connection.pgconn
+            return self.rows(self._checked(spoken.exec_params(statement.query, sent, types, formats, Format.BINARY)))
+
+    def rows(self, answer: PGresult) -> list[Row]:
+        names = [(answer.fname(column) or b"").decode() for column in range(answer.nfields)]
+        self.adapting.set_pgresult(answer)
+        return self.adapting.load_rows(0, answer.ntuples, lambda values: dict(zip(names, values, strict=True)))
+
+    def _name_of(self, asked: Later) -> bytes:
+        key = (asked.statement.query, asked.types)
+        name = self.prepared.get(key)
+        if name is None:
+            name = b"said_%d" % self.n_prepared
+            self.n_prepared += 1
+            with _told_as_the_session_would(asked.statement):
+                self._checked(self.connection.pgconn.prepare(name, *key))
+            self.prepared[key] = name
+        return name
+
+    def _answers_to(self, asked: Sequence[Later], names: Sequence[bytes]) -> list[PGresult]:
+        spoken = self.connection.pgconn
+        with _told_as_the_session_would(asked[-1].statement):
+            if len(asked) == 1:
+                return [spoken.exec_prepared(names[0], asked[0].sent, asked[0].formats, Format.BINARY)]
+            try:
+                spoken.enter_pipeline_mode()
+                for each, name in zip(asked, names, strict=True):
+                    spoken.send_query_prepared(name, each.sent, each.formats, Format.BINARY)
+                spoken.pipeline_sync()
+                answers = self.connection.wait(self._heard(len(asked)))
+                spoken.exit_pipeline_mode()
+            except BaseException:
+                spoken.finish()  # nobody knows what was answered: this connection is of no use any more
+                raise
+            return answers
+
+    def _heard(self, count: int) -> PQGen[list[PGresult]]:
+        """The answer to each of so many, which end with the sign that there is no more."""
+        spoken = self.connection.pgconn
+        answers: list[PGresult] = []
+        while True:
+            while spoken.is_busy():
+                yield Wait.R
+                spoken.consume_input()
+            answer = spoken.get_result()
+            if answer is None:
+                continue
+            if answer.status == ExecStatus.PIPELINE_SYNC:
+                return answers
+            answers.append(answer)
+
+    def _checked(self, answer: PGresult) -> PGresult:
+        if answer.status in (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK):
+            return answer
+        error = error_from_result(answer, self.connection.info.encoding)
+        if isinstance(error, psycopg.errors.InvalidSqlStatementName):  # somebody made the server forget it
+            self.prepared.clear()
+        raise error
 
 
-_LINES: "weakref.WeakKeyDictionary[psycopg.Connection[Any], _Line]" = weakref.WeakKeyDictionary()
+@contextlib.contextmanager
+def _told_as_the_session_would(statement: Statement) -> Iterator[None]:
+    try:
+        yield
+    except psycopg.Error as error:
+        raise DBAPIError.instance(statement.sql, None, error, psycopg.Error, hide_parameters=True) from error
 
 
-def _line_of(connection: "psycopg.Connection[Any]") -> _Line:
-    line = _LINES.get(connection)
-    if line is None:
-        line = _LINES[connection] = _Line(psycopg.adapt.Transformer(connection))
-    return line
-
-
-def _checked(connection: "psycopg.Connection[Any]", found: PGresult) -> PGresult:
-    if found.status in (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK):
-        return found
-    error = error_from_result(found, connection.info.encoding)
-    if isinstance(error, psycopg.errors.InvalidSqlStatementName):  # somebody made the server forget what it prepared
-        _LINES.pop(connection, None)
-    raise error
-
-
-def _rows(line: _Line, found: PGresult) -> list[Row]:
-    names = [(found.fname(column) or b"").decode() for column in range(found.nfields)]
-    line.adapting.set_pgresult(found)
-    return line.adapting.load_rows(0, found.ntuples, lambda values: dict(zip(names, values, strict=True)))
+# -- whose line ---------------------------------------------------------------------------------------------------
 
 
 def driver_of(session: Session) -> "psycopg.Connection[tuple[object, ...]]":
-    """The driver's connection under the session's transaction."""
-    transaction = session.get_transaction()
-    held, connection = session.info.get("driver", (None, None))
-    if transaction is None or held is not transaction:
-        connection = session.connection().connection.driver_connection
-        session.info["driver"] = (session.get_transaction(), connection)
-    return _is_ours(connection)
+    """The driver's connection under the session's transaction, to which nothing is left to say."""
+    line = _line_of_transaction(session)
+    line.say_what_waits()
+    return line.connection
 
 
-def _is_ours(connection: object) -> "psycopg.Connection[tuple[object, ...]]":
-    if not isinstance(connection, psycopg.Connection):
-        raise TypeError("the database is not spoken to by psycopg")
-    return connection
+def _line_in(session: Session) -> _Line:
+    """The line of the session's transaction, in which what the session itself had to write is written."""
+    session.flush()
+    return _line_of_transaction(session)
+
+
+def _line_of_transaction(session: Session) -> _Line:
+    transaction = _transaction_of(session)
+    known: tuple[object, _Line] | None = session.info.get("line")
+    if transaction is not None and known is not None and known[0] is transaction:
+        return known[1]
+    line = _line_of(session.connection().connection)
+    session.info["line"] = (_transaction_of(session), line)
+    return line
+
+
+def _transaction_of(session: Session) -> SessionTransaction | None:
+    """The innermost: a savepoint begins when the session is asked for its connection, which has to be done in each."""
+    return session.get_nested_transaction() or session.get_transaction()
+
+
+def _line_of(held: PoolProxiedConnection) -> _Line:
+    line: _Line | None = held.info.get("line")
+    if line is None:
+        connection = held.driver_connection
+        if not isinstance(connection, psycopg.Connection):
+            raise TypeError("the database is not spoken to by psycopg")
+        line = held.info["line"] = _Line(connection, psycopg.adapt.Transformer(connection))
+    return line
+
+
+@event.listens_for(Engine, "before_cursor_execute")
+def _say_what_waits(connection: Connection, *_: object) -> None:
+    line: _Line | None = connection.info.get("line")
+    if line is not None:
+        line.say_what_waits()
+
+
+@event.listens_for(Engine, "commit")
+def _say_it_with_the_commit(connection: Connection) -> None:
+    line: _Line | None = connection.info.get("line")
+    if line is not None and line.waiting:
+        line.put_off(_COMMIT, {})
+        line.say_what_waits()
+
+
+@event.listens_for(Engine, "rollback")
+@event.listens_for(Engine, "rollback_savepoint")
+def _leave_unsaid(connection: Connection, *_: object) -> None:
+    if connection.closed or connection.invalidated:
+        return
+    line: _Line | None = connection.info.get("line")
+    if line is not None:
+        line.waiting.clear()

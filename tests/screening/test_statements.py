@@ -1,15 +1,23 @@
 """Hot statements, spoken by the library under the driver, mean and fail as the session's own would."""
 
+import contextlib
 import datetime as dt
+import os
+import signal
 import threading
+import time
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
+import psutil
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
 
+from screening import statements
 from screening.db import Database
+from screening.models import District
 from screening.statements import Statement, driver_of
 
 ECHO = Statement(
@@ -105,7 +113,8 @@ def test_alone_is_a_transaction_by_itself_and_leaves_no_scope(database: Database
     assert stands.alone(database.engine, {}) == [{"schools": ""}]
 
 
-def test_who_waits_for_the_database_lets_others_work(database: Database) -> None:
+@pytest.mark.parametrize("is_put_off", [False, True])
+def test_who_waits_for_the_database_lets_others_work(database: Database, *, is_put_off: bool) -> None:
     """Statements that wait for a lock, in threads: were one thread to keep the interpreter, nobody could free them."""
     lock = Statement("select pg_advisory_xact_lock(:key)")
     key = uuid.uuid4().int % 2**62
@@ -113,6 +122,8 @@ def test_who_waits_for_the_database_lets_others_work(database: Database) -> None
 
     def waits() -> None:
         with database.unit() as session:
+            if is_put_off:
+                lock.later(session, {"key": key})
             lock.run(session, {"key": key})
             done.append(key)
 
@@ -125,3 +136,151 @@ def test_who_waits_for_the_database_lets_others_work(database: Database) -> None
     for each in waiting:
         each.join(timeout=30)
     assert done == [key] * 3
+
+
+# -- what is put off ----------------------------------------------------------------------------------------------
+
+SETS = Statement("select set_config('screening.schools', :to, true) as was")
+STANDS = Statement("select current_setting('screening.schools', true) as schools")
+FAILS = Statement("select 1 / (1 - :one)")
+DISTRICT = Statement(
+    "insert into districts (id, code, name, wrapped_key) values (:id, cast(:id as text), 'put off', '')"
+)
+THERE = text("select count(*) from districts where id = :id")
+
+
+@pytest.fixture
+def trips(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many statements went along in each trip to the database."""
+    counted: list[int] = []
+    say = statements._Line.say
+
+    def counts(line: statements._Line, asked: Sequence[statements.Later]) -> None:
+        counted.append(len(asked))
+        say(line, asked)
+
+    monkeypatch.setattr(statements._Line, "say", counts)
+    return counted
+
+
+def test_what_is_put_off_goes_along_with_what_is_asked_next(database: Database, trips: list[int]) -> None:
+    with database.unit() as session:
+        first = SETS.later(session, {"to": "{a}"})
+        SETS.later(session, {"to": "{b}"})
+        assert STANDS.run(session, {}) == [{"schools": "{b}"}]
+        assert first.rows() == [{"was": "{a}"}]
+        assert SETS.later(session, {"to": "{c}"}).rows() == [{"was": "{c}"}]
+    assert trips == [4, 1]  # the beginning of the transaction goes along too
+
+
+def test_what_is_put_off_goes_along_with_the_commit(database: Database, trips: list[int]) -> None:
+    made = uuid.uuid4()
+    with database.unit() as session:
+        DISTRICT.later(session, {"id": made})
+        assert trips == []
+    assert trips == [3]
+    with database.unit() as session:
+        assert session.execute(THERE, {"id": made}).scalar_one() == 1
+
+
+def test_whatever_the_session_says_itself_comes_after_what_was_put_off(database: Database) -> None:
+    with database.unit() as session:
+        SETS.later(session, {"to": "{a}"})
+        assert session.execute(text(STANDS.sql)).scalar_one() == "{a}"
+        SETS.later(session, {"to": "{b}"})
+        assert driver_of(session).execute(STANDS.sql.encode()).fetchone() == ("{b}",)
+
+
+def test_what_is_put_off_comes_after_what_the_session_had_to_write(database: Database) -> None:
+    made = uuid.uuid4()
+    with database.unit() as session:
+        session.add(District(id=made, code=str(made), name="written before", wrapped_key=b""))
+        found = Statement("select name from districts where id = :id").later(session, {"id": made})
+        assert found.rows() == [{"name": "written before"}]
+        session.rollback()
+
+
+def test_who_rolls_back_never_says_what_was_put_off(database: Database) -> None:
+    made = uuid.uuid4()
+    with pytest.raises(KeyError), database.unit() as session:
+        DISTRICT.later(session, {"id": made})
+        raise KeyError
+    with database.unit() as session:
+        assert session.execute(THERE, {"id": made}).scalar_one() == 0
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_a_savepoint_keeps_or_loses_what_was_put_off_within_it(database: Database, *, is_kept: bool) -> None:
+    before, within = uuid.uuid4(), uuid.uuid4()
+    with database.unit() as session:
+        DISTRICT.later(session, {"id": before})
+        inner = session.begin_nested()
+        DISTRICT.later(session, {"id": within})
+        inner.commit() if is_kept else inner.rollback()
+    with database.unit() as session:
+        assert session.execute(THERE, {"id": before}).scalar_one() == 1
+        assert session.execute(THERE, {"id": within}).scalar_one() == is_kept
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_a_savepoint_keeps_or_loses_what_was_said_within_it(database: Database, *, is_kept: bool) -> None:
+    within = uuid.uuid4()
+    with database.unit() as session:
+        STANDS.run(session, {})
+        inner = session.begin_nested()
+        DISTRICT.run(session, {"id": within})
+        inner.commit() if is_kept else inner.rollback()
+    with database.unit() as session:
+        assert session.execute(THERE, {"id": within}).scalar_one() == is_kept
+
+
+def test_what_fails_is_named_and_nothing_after_it_is_done(database: Database) -> None:
+    made = uuid.uuid4()
+    with pytest.raises(DataError) as raised, database.unit() as session:
+        DISTRICT.later(session, {"id": made})
+        FAILS.later(session, {"one": 1})
+        STANDS.run(session, {})
+    assert raised.value.statement == FAILS.sql
+    with database.unit() as session:
+        assert session.execute(THERE, {"id": made}).scalar_one() == 0
+
+
+def test_what_fails_with_the_commit_undoes_it_all(database: Database) -> None:
+    made = uuid.uuid4()
+    with pytest.raises(DataError), database.unit() as session:
+        DISTRICT.run(session, {"id": made})
+        FAILS.later(session, {"one": 1})
+    for _ in range(2):  # and the connection can be used on
+        with database.unit() as session:
+            assert STANDS.run(session, {}) is not None
+            assert session.execute(THERE, {"id": made}).scalar_one() == 0
+
+
+def test_a_transaction_that_failed_is_not_committed_by_what_was_put_off(database: Database) -> None:
+    made = uuid.uuid4()
+    with pytest.raises(DBAPIError), database.unit() as session:
+        DISTRICT.run(session, {"id": made})
+        with contextlib.suppress(DataError):
+            FAILS.run(session, {"one": 1})
+        SETS.later(session, {"to": "{}"})
+    with database.unit() as session:
+        assert session.execute(THERE, {"id": made}).scalar_one() == 0
+
+
+def test_a_connection_that_dies_between_is_replaced(database: Database) -> None:
+    for is_committed in (True, False):
+        with pytest.raises(DBAPIError), database.unit() as session:
+            SETS.run(session, {"to": "{}"})
+            _hang_up(driver_of(session).info.backend_pid)
+            SETS.later(session, {"to": "{}"})
+            if not is_committed:
+                STANDS.run(session, {})
+        with database.unit() as session:
+            assert STANDS.run(session, {})
+
+
+def _hang_up(backend: int) -> None:
+    os.kill(backend, signal.SIGTERM)
+    deadline = time.monotonic() + 30
+    while psutil.pid_exists(backend) and time.monotonic() < deadline:
+        time.sleep(0.01)
