@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from alerts import clocks, delivery, rules
 from screening import access, audit, calendars, results, rounds
+from screening.beside import beside
 from screening.inserting import as_array
 from screening.policy import MODEL_RULES, Policy
 from screening.results import Revisions, Signal
@@ -98,19 +99,26 @@ def weigh(session: Session, revisions: Revisions, *, now: dt.datetime, policy: P
 
     A historical round's revisions are weighed and ring nobody: its reds are a list for the lead.
     """
-    is_bulk = revisions.relation != results.ONE_NEW
-    _weighing_of(revisions.relation).run(session, revisions.parameters | {"now": now}, is_bulk=is_bulk)
-    if revisions.is_historical:
-        return []
-    return raise_alerts(session, _signals(revisions, policy), now=now, policy=policy)
+    weighing, parameters = _weighing_of(revisions.relation), revisions.parameters | {"now": now}
+    if revisions.relation == results.NEWLY_LOADED:
+        with beside(session, lambda: weighing.run(session, parameters, is_bulk=True)):
+            signals = _signals(revisions, policy)
+    else:
+        signals = _signals(revisions, policy)
+        if revisions.relation == results.ONE_NEW:
+            weighing.later(session, parameters)
+        else:
+            weighing.run(session, parameters, is_bulk=True)
+    return [] if revisions.is_historical else raise_alerts(session, signals, now=now, policy=policy)
 
 
 @lru_cache
 def _weighing_of(relation: str) -> Statement:
-    return Statement(  # the relation is one of our own two texts
+    # what this transaction has just loaded nobody else can have weighed, and to look for it costs half as much again
+    unless = "" if relation == results.NEWLY_LOADED else " on conflict do nothing"
+    return Statement(  # the relation is one of our own three texts
         "insert into weighings (district_id, round_id, student_id, revision, school_id, tier, weighed_at)"  # noqa: S608
-        f" select :district, :round, r.student_id, r.revision, r.school_id, r.tier, :now from {relation} r"
-        " on conflict do nothing"
+        f" select :district, :round, r.student_id, r.revision, r.school_id, r.tier, :now from {relation} r{unless}"
     )
 
 

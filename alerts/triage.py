@@ -2,7 +2,6 @@
 
 import datetime as dt
 import uuid
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -41,16 +40,14 @@ class Cursor(NamedTuple):
     id: uuid.UUID
 
 
-@dataclass(frozen=True)
-class Reason:
+class Reason(NamedTuple):
     rule: str
     source: str
     tier: int
     noticed_at: dt.datetime
 
 
-@dataclass(frozen=True)
-class QueueRow:
+class QueueRow(NamedTuple):
     """An open alert. One without a student is an upload concern: a row (`place`) of a file that fitted nobody."""
 
     id: uuid.UUID
@@ -383,11 +380,11 @@ _REASONS = Statement(
 
 
 def _with_reasons(session: Session, rows: Sequence[Mapping[str, Any]]) -> list[QueueRow]:
-    found: dict[uuid.UUID, list[Reason]] = defaultdict(list)
+    found: dict[uuid.UUID, list[Reason]] = {row["id"]: [] for row in rows}
     if rows:
-        ids = as_array("uuid", [row["id"] for row in rows])
-        for each in _REASONS.run(session, {"district": access.scope_of(session).district_id, "ids": ids}):
-            found[each.pop("alert_id")].append(Reason(**each))
+        about = {"district": access.scope_of(session).district_id, "ids": as_array("uuid", found)}
+        for alert_id, *reason in _REASONS.later(session, about).tuples():
+            found[alert_id].append(Reason._make(reason))
     return [QueueRow(**row, reasons=tuple(found[row["id"]])) for row in rows]
 
 

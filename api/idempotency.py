@@ -53,7 +53,7 @@ class Once:
             self._repeat(digest)
             return
         about = {"district": self.by.district_id, "account": self.by.account_id, "key": self.key}
-        _KEEP.run(self.session, about | {"digest": digest, "status": status, "location": location})
+        _KEEP.later(self.session, about | {"digest": digest, "status": status, "location": location})
 
     def _repeat(self, digest: bytes) -> None:
         if self.first is None:
@@ -78,7 +78,7 @@ def key_of(request: Request) -> str | None:
 
 def once(session: Session, by: access.Actor, key: str) -> Once:
     """Takes the key: who comes with it at the same moment waits until this transaction has ended."""
-    _TAKE.run(session, {"what": f"once/{by.account_id}/{key}"})
+    _TAKE.later(session, {"what": f"once/{by.account_id}/{key}"})
     found = _FIND.first(session, {"district": by.district_id, "account": by.account_id, "key": key})
     first = None if found is None else (bytes(found["request_digest"]), found["status"], found["location"])
     return Once(session, by, key, first)

@@ -194,7 +194,7 @@ def _place(session: Session, assignment_id: uuid.UUID, now: dt.datetime) -> _Pla
     """Locks the assignment and reads it then, so that of a double click, or of two pages saved at the same moment,
     the second finds what the first did: a lock in the same statement would come after its snapshot."""
     about = {"district": access.scope_of(session).district_id, "assignment": assignment_id}
-    _LOCK_PLACE.run(session, about)
+    _LOCK_PLACE.later(session, about)
     return _read_place(session, assignment_id, now)
 
 
@@ -325,7 +325,7 @@ def _critical_answers(place: _Place, code: str, page: Answers) -> dict[str, int]
 def _keep_drafts(session: Session, place: _Place, pages: Mapping[str, Answers], now: dt.datetime) -> None:
     for code, whole in place.with_drafts(pages).items():
         if code in pages:
-            _KEEP_DRAFT.run(
+            _KEEP_DRAFT.later(
                 session,
                 _owner(session, place)
                 | {
@@ -339,7 +339,7 @@ def _keep_drafts(session: Session, place: _Place, pages: Mapping[str, Answers], 
 def _keep_safety_answers(session: Session, place: _Place, pages: Mapping[str, Answers], now: dt.datetime) -> None:
     for code, page in pages.items():
         for item, answer in _critical_answers(place, code, page).items():
-            _KEEP_SAFETY_ANSWER.run(
+            _KEEP_SAFETY_ANSWER.later(
                 session,
                 _owner(session, place) | {"instrument": code, "item": item, "answer": answer, "now": now},
             )
@@ -427,7 +427,7 @@ def _append(session: Session, place: _Place, new: Sequence[_Form], by: access.Ac
         "school": place.row["school_id"],
         "tier": verdict.tier,
     }
-    _APPEND.run(
+    _APPEND.later(
         session,
         parameters
         | _columns(place, new)

@@ -179,7 +179,7 @@ def record_many(
     _must_be_known(action)
     if not subject_ids:
         return
-    _RECORD_MANY.run(
+    _RECORD_MANY.later(
         session,
         {
             "district": access.scope_of(session).district_id,
@@ -207,7 +207,7 @@ def record(
     counts, never names, answers or free text.
     """
     _must_be_known(action)
-    _RECORD.run(
+    _RECORD.later(
         session,
         {
             "district": access.scope_of(session).district_id,

@@ -5,11 +5,11 @@ by the master's; row ids are bound in, so that a sealed value copied to another 
 """
 
 import datetime as dt
-import hmac
+import hashlib
 import json
 import unicodedata
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from screening import sealing
+from screening import access, sealing
 from screening.inserting import as_array, bytea_array, insert_many
 from screening.models import Identity
 from screening.statements import Statement
@@ -68,19 +68,12 @@ def people(session: Session, student_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID
 
     Raises sealing.CannotOpen for a row that was changed or copied, or under another master key.
     """
-    keys = sealing.keys(session)
-    wanted = list(dict.fromkeys(student_ids))
-    found: dict[uuid.UUID, Person] = {}
-    for start in range(0, len(wanted), IDS_AT_ONCE):
-        asked = as_array("uuid", wanted[start : start + IDS_AT_ONCE])
-        for row in _FIND.run(session, {"district": keys.district_id, "students": asked}):
-            found[row["student_id"]] = _open(keys, row["student_id"], row["wrapped_key"], row["sealed"])
-    return found
+    return {student_id: _person(*row) for student_id, row in _opened(session, student_ids)}
 
 
 def names(session: Session, student_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, str]:
-    """The names behind these pseudonyms, as far as the session's scope reaches."""
-    return {student_id: person.name for student_id, person in people(session, student_ids).items()}
+    """The names behind these pseudonyms, as far as the session's scope reaches. Raises what `people` raises."""
+    return {student_id: row[0] for student_id, row in _opened(session, student_ids)}
 
 
 def normal_name(name: str) -> str:
@@ -105,13 +98,27 @@ def number_hash(keys: sealing.Keys, number: str) -> bytes:
 
 def number_hashes(keys: sealing.Keys, numbers: Sequence[str]) -> list[bytes]:
     """`number_hash` of a whole column, in its order: a million in about a second."""
-    key = keys.lookup_key("number")
-    digest, normal, size = hmac.digest, normal_number, sealing.LOOKUP_BYTES
+    begun, normal, size = _begun_hash(keys.lookup_key("number")), normal_number, sealing.LOOKUP_BYTES
     return [
         # ASCII text is its own NFKC form, and a file's numbers nearly all are ASCII
-        digest(key, (number.strip() if number.isascii() else normal(number)).encode(), "sha256")[:size]
+        begun((number.strip() if number.isascii() else normal(number)).encode())[:size]
         for number in numbers
     ]
+
+
+def _begun_hash(key: bytes) -> Callable[[bytes], bytes]:
+    """HMAC with SHA-256 (RFC 2104) under one key of a block at most: what the key does to it is worked out once, where
+    the library does so for each text, which costs three times as much."""
+    block = key.ljust(hashlib.sha256().block_size, b"\0")
+    inner, outer = (hashlib.sha256(bytes(byte ^ pad for byte in block)) for pad in (0x36, 0x5C))
+
+    def hashed(text: bytes) -> bytes:
+        within, around = inner.copy(), outer.copy()
+        within.update(text)
+        around.update(within.digest())
+        return around.digest()
+
+    return hashed
 
 
 _FIND = Statement(
@@ -139,9 +146,17 @@ def _row(keys: sealing.Keys, student_id: uuid.UUID, school_id: uuid.UUID, person
     }
 
 
-def _open(keys: sealing.Keys, student_id: uuid.UUID, wrapped_key: bytes, sealed: bytes) -> Person:
-    key = keys.open(wrapped_key, f"student/{student_id}")
-    return _from_json(sealing.unseal(key, sealed, f"student/{student_id}"))
+def _opened(session: Session, student_ids: Iterable[uuid.UUID]) -> Iterator[tuple[uuid.UUID, list[Any]]]:
+    """Each student with what `_to_json` wrote of them."""
+    district_id = access.scope_of(session).district_id
+    wanted = list(dict.fromkeys(student_ids))
+    for start in range(0, len(wanted), IDS_AT_ONCE):
+        asked = as_array("uuid", wanted[start : start + IDS_AT_ONCE])
+        found = _FIND.later(session, {"district": district_id, "students": asked})
+        keys = sealing.keys(session)  # asked along with the first of them
+        for row in found.rows():
+            own = f"student/{row['student_id']}"
+            yield row["student_id"], json.loads(sealing.unseal(keys.open(row["wrapped_key"], own), row["sealed"], own))
 
 
 def _to_json(person: Person) -> bytes:
@@ -149,6 +164,5 @@ def _to_json(person: Person) -> bytes:
     return json.dumps([person.name, person.number, born_on, person.phone], ensure_ascii=False).encode()
 
 
-def _from_json(plain: bytes) -> Person:
-    name, number, born_on, phone = json.loads(plain.decode())
+def _person(name: str, number: str, born_on: str | None, phone: str | None) -> Person:
     return Person(name, number, dt.date.fromisoformat(born_on) if born_on else None, phone)

@@ -41,9 +41,12 @@ def unseal(key: bytes, sealed: bytes, bound_to: str, *, number: int = KEY_NUMBER
     """The plain bytes. Raises CannotOpen for another key, another row or a changed byte."""
     if len(sealed) < 1 + NONCE_BYTES or sealed[0] != number:
         raise CannotOpen
-    nonce, body = sealed[1 : 1 + NONCE_BYTES], sealed[1 + NONCE_BYTES :]
+    return _opened(AESGCM(key), sealed, bound_to)
+
+
+def _opened(cipher: AESGCM, sealed: bytes, bound_to: str) -> bytes:
     try:
-        return AESGCM(key).decrypt(nonce, body, bound_to.encode())
+        return cipher.decrypt(sealed[1 : 1 + NONCE_BYTES], sealed[1 + NONCE_BYTES :], bound_to.encode())
     except InvalidTag:
         raise CannotOpen from None
 
@@ -123,9 +126,9 @@ class Keys:
 
     def open(self, sealed: bytes, bound_to: str) -> bytes:
         number = sealed[0] if sealed else 0
-        if not 1 <= number <= len(self._keys):
+        if not 1 <= number <= len(self._keys) or len(sealed) < 1 + NONCE_BYTES:
             raise CannotOpen
-        return unseal(_purpose(self._keys[number - 1], "seal"), sealed, bound_to, number=number)
+        return _opened(_sealing_cipher(self._keys[number - 1]), sealed, bound_to)
 
     def seal_text(self, text: str, bound_to: str) -> bytes:
         return self.seal(text.encode(), bound_to)
@@ -164,6 +167,12 @@ class Keys:
 @functools.lru_cache(maxsize=4096)
 def _purpose(key: bytes, purpose: str) -> bytes:
     return derive(key, purpose)
+
+
+@functools.lru_cache(maxsize=4096)
+def _sealing_cipher(key: bytes) -> AESGCM:
+    """Of a district's key: a page of names opens under it as many times."""
+    return AESGCM(_purpose(key, "seal"))
 
 
 def wrap_district_key(ring: Ring, district_id: uuid.UUID, key: bytes) -> bytes:

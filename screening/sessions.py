@@ -78,12 +78,14 @@ def halfway(session: Session, secret: str) -> SignIn | None:
 def actor_by_session(database: Database, secret: str) -> access.Actor | None:
     """Who holds this session, with the roles of this moment, and notes its use; None when it is unknown or over."""
     secret_hash = sealing.session_lookup(database.master_key, secret)
-    for found in _FIND.alone(database.engine, {"hash": secret_hash, "idle": IDLE, "noted": NOTED}):
-        if found["account_id"] is None:
-            return _by_code(found)
-        actor = staff.actor_of_account(database, found["account_id"], found["district_id"])
-        return replace(actor, session_id=found["id"], proved_at=found["proved_at"])
-    return None
+    rows = _FIND.alone(database.engine, {"hash": secret_hash, "idle": IDLE, "noted": NOTED})
+    if not rows:
+        return None
+    found = rows[0]
+    if found["account_id"] is None:
+        return _by_code(found)
+    actor = staff.actor_of_rows(found["account_id"], found["district_id"], rows)
+    return replace(actor, session_id=found["id"], proved_at=found["proved_at"])
 
 
 def listed(session: Session, account_id: uuid.UUID) -> Sequence[SignIn]:
@@ -184,12 +186,13 @@ _INSERT = text(
     " least(now() + :lasting, cast(:until as timestamptz))) returning expires_at"
 )
 _FIND = Statement(
-    "with found as (select s.id, s.account_id, s.proved_at, s.seen_at, c.id as code_id, c.kind, c.student_id,"
+    "with found as (select s.id, s.account_id, s.proved_at, s.seen_at, c.id as code_id, c.kind, c.student_id,"  # noqa: S608 - our own SQL
     "  c.assignment_id, c.school_id, coalesce(a.district_id, c.district_id) as district_id"
     "  from sessions s left join accounts a on a.id = s.account_id left join codes c on c.id = s.code_id"
     "  where s.session_hash = :hash and s.stage = 'whole' and s.ended_at is null and s.expires_at > now()"
     "  and s.seen_at > now() - :idle"
     "  and (c.id is not null or (a.disabled_at is null and a.generation = s.generation))),"
     " noted as (update sessions set seen_at = now() where id = (select id from found where seen_at < now() - :noted))"
-    " select * from found"
+    f" select f.*, {staff.ROLES_HELD} from found f"
+    " left join lateral roles_of_account(f.district_id, f.account_id) r on true"
 )

@@ -216,24 +216,29 @@ def revoke_token(session: Session, token: str, *, by: access.Actor, now: dt.date
         audit.record(session, by, "token.revoked", "token", found.id)
 
 
+ROLES_HELD = "r.staff_id, r.role, r.school_id as held_at"
+"""What is asked of `roles_of_account` (as r), alone or beside whose account it is."""
 _ACCOUNT_BY_TOKEN = Statement(
-    "select a.id, a.district_id, t.roles, t.purpose from tokens t join accounts a on a.id = t.account_id"
+    f"select a.id, a.district_id, t.roles, t.purpose, {ROLES_HELD}"  # noqa: S608 - made of the constant above
+    " from tokens t join accounts a on a.id = t.account_id"
+    " left join lateral roles_of_account(a.district_id, a.id) r on true"
     " where t.token_hash = :token and t.revoked_at is null and t.expires_at > now() and a.disabled_at is null"
 )
 _ACCOUNT_BY_EMAIL = text("select id, district_id from accounts where email_hash = :email and disabled_at is null")
-_ROLES = Statement("select staff_id, role, school_id from roles_of_account(:district, :account)")
+_ROLES = Statement(f"select {ROLES_HELD} from roles_of_account(:district, :account) r")  # noqa: S608 - as above
 
 
 def actor_by_token(database: Database, token: str) -> access.Actor | None:
     """Who bears this token, with the roles of this moment; None when it is unknown, ended or its account disabled."""
     token_hash = sealing.token_lookup(database.master_key, token)
-    for found in _ACCOUNT_BY_TOKEN.alone(database.engine, {"token": token_hash}):
-        actor = actor_of_account(database, found["id"], found["district_id"])
-        only = None if found["roles"] is None else frozenset(found["roles"])
-        if only is not None:
-            actor = replace(actor, roles=tuple(at for at in actor.roles if at.role in only))
-        return actor if found["purpose"] == "everything" else replace(actor, purpose=found["purpose"])
-    return None
+    rows = _ACCOUNT_BY_TOKEN.alone(database.engine, {"token": token_hash})
+    if not rows:
+        return None
+    found = rows[0]
+    actor = actor_of_rows(found["id"], found["district_id"], rows)
+    if found["roles"] is not None:
+        actor = replace(actor, roles=tuple(at for at in actor.roles if at.role in found["roles"]))
+    return actor if found["purpose"] == "everything" else replace(actor, purpose=found["purpose"])
 
 
 def actor_by_email(database: Database, email: str) -> access.Actor | None:
@@ -283,21 +288,17 @@ def name_of(session: Session, staff_id: uuid.UUID) -> str:
 def actor_of(session: Session, account_id: uuid.UUID, district_id: uuid.UUID) -> access.Actor:
     """An account as an actor, with the roles of this moment; enters the scope of its district, without any school."""
     access.enter(session, access.Scope(district_id, frozenset()))
-    return _actor(account_id, district_id, _ROLES.run(session, {"district": district_id, "account": account_id}))
+    rows = _ROLES.run(session, {"district": district_id, "account": account_id})
+    return actor_of_rows(account_id, district_id, rows)
 
 
-def actor_of_account(database: Database, account_id: uuid.UUID, district_id: uuid.UUID) -> access.Actor:
-    """The same outside of any transaction, for whoever only asks who comes."""
-    rows = _ROLES.alone(database.engine, {"district": district_id, "account": account_id})
-    return _actor(account_id, district_id, rows)
-
-
-def _actor(account_id: uuid.UUID, district_id: uuid.UUID, rows: Sequence[Row]) -> access.Actor:
+def actor_of_rows(account_id: uuid.UUID, district_id: uuid.UUID, rows: Sequence[Row]) -> access.Actor:
+    """An account as an actor, from rows of ROLES_HELD: one for each role, or one without."""
     return access.Actor(
         account_id=account_id,
         district_id=district_id,
         staff_id=rows[0]["staff_id"] if rows else None,
-        roles=tuple(access.RoleAt(row["role"], row["school_id"]) for row in rows if row["role"]),
+        roles=tuple(access.RoleAt(row["role"], row["held_at"]) for row in rows if row["role"]),
     )
 
 

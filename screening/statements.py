@@ -47,8 +47,9 @@ class Statement:
 
         In bulk it is planned for these very values: what suits one student does not suit ten thousand.
         """
-        line = _line_in(session)
-        return line.said_in_bulk(self, parameters) if is_bulk else line.put_off(self, parameters).rows()
+        if is_bulk:
+            return _line_in(session).said_in_bulk(self, parameters)
+        return self.later(session, parameters).rows()
 
     def first(self, session: Session, parameters: Mapping[str, Any]) -> Row | None:
         """The first of its rows, if there is any."""
@@ -83,9 +84,18 @@ class Later:
 
     def rows(self) -> list[Row]:
         """Its rows, for which it is said now if it was not yet. Raises what the session itself would raise."""
+        return self.line.rows(self._answered())
+
+    def tuples(self) -> list[tuple[Any, ...]]:
+        """Its rows without names, for those who want many."""
+        return self.line.tuples(self._answered())
+
+    def _answered(self) -> PGresult:
         if self.answer is None:
             self.line.say_what_waits()
-        return [] if self.answer is None else self.line.rows(self.answer)
+        if self.answer is None:
+            raise RuntimeError("this was put off in a transaction that is over")
+        return self.answer
 
 
 _BEGIN, _COMMIT = Statement("begin"), Statement("commit")
@@ -135,10 +145,13 @@ class _Line:
             spoken = self.connection.pgconn
             return self.rows(self._checked(spoken.exec_params(statement.query, sent, types, formats, Format.BINARY)))
 
+    def tuples(self, answer: PGresult) -> list[tuple[Any, ...]]:
+        self.adapting.set_pgresult(answer)
+        return self.adapting.load_rows(0, answer.ntuples, tuple)
+
     def rows(self, answer: PGresult) -> list[Row]:
         names = [(answer.fname(column) or b"").decode() for column in range(answer.nfields)]
-        self.adapting.set_pgresult(answer)
-        return self.adapting.load_rows(0, answer.ntuples, lambda values: dict(zip(names, values, strict=True)))
+        return [dict(zip(names, values, strict=True)) for values in self.tuples(answer)]
 
     def _name_of(self, asked: Later) -> bytes:
         key = (asked.statement.query, asked.types)

@@ -7,6 +7,7 @@ when.
 import datetime as dt
 import uuid
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from fastapi import Query, Request, Response
@@ -169,6 +170,7 @@ def queue(
 ) -> QueueView:
     """The open alerts that wait for a decision: the most serious first, then by their time."""
     after = page.after(small, moment, uuid.UUID)
+    silent = registry.silent(session)
     rows = triage.queue(
         session,
         tiers=None if tier is None else [TIERS.index(each) for each in tier],
@@ -182,12 +184,8 @@ def queue(
     audit.record(session, by, "queue.read", "alert", "many", count=len(kept))
     locale = request.app.state.settings.locale
     shown = _shown(session, kept, by, now, locale)
-    return QueueView.model_validate({"alerts": shown, "banner": _banner(session, locale)})  # the page in one go
-
-
-def _banner(session: Session, locale: str) -> str | None:
-    silent = registry.silent(session)
-    return None if silent is None else SILENT[locale].format(name=silent[0], problem=silent[1])
+    banner = next((SILENT[locale].format(**found) for found in silent.rows()), None)
+    return QueueView.model_validate({"alerts": shown, "banner": banner})  # the page in one go
 
 
 @door.post("", roles=triage.CONCERNED, status=201, repeats="location")
@@ -431,20 +429,22 @@ class _Speaker:
 
     def __init__(self, session: Session, locale: str) -> None:
         self.session, self.locale = session, locale
-        self._titles: dict[uuid.UUID, dict[str, dict[str, str]]] = {}
+        self._titles: dict[uuid.UUID, Mapping[str, str]] = {}
 
     def words(self, round_id: uuid.UUID | None, rule: str) -> str:
         if rule in _SPOKEN:
             return _SPOKEN[rule][self.locale]
         if round_id is None:
             return rule
-        title = self._of(round_id).get(rule)
-        return rule if title is None else title.get(self.locale, title["en"])
+        return self._of(round_id).get(rule, rule)
 
-    def _of(self, round_id: uuid.UUID) -> dict[str, dict[str, str]]:
+    def _of(self, round_id: uuid.UUID) -> Mapping[str, str]:
         found = self._titles.get(round_id)
         if found is None:
-            frozen = rounds.rules_of(self.session, round_id).policy
-            found = {each.id: dict(each.title) for each in (*frozen.all_rules, *policy.MODEL_RULES)}
-            self._titles[round_id] = found
+            found = self._titles[round_id] = _titles(rounds.rules_of(self.session, round_id).policy, self.locale)
         return found
+
+
+@lru_cache(maxsize=256)
+def _titles(frozen: policy.Policy, locale: str) -> Mapping[str, str]:
+    return {each.id: each.title.get(locale, each.title["en"]) for each in (*frozen.all_rules, *policy.MODEL_RULES)}

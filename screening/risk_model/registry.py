@@ -15,7 +15,7 @@ from screening.models import RiskModel, RiskModelApproval
 from screening.risk_model import features, storing
 from screening.risk_model.fitting import Model
 from screening.risk_model.storing import ModelUnusable
-from screening.statements import Statement
+from screening.statements import Later, Statement
 
 APPROVERS = frozenset({"district_admin"})
 """Two different people who administer the district."""
@@ -124,10 +124,9 @@ def active(session: Session) -> RiskModel | None:
     return session.scalars(select(RiskModel).where(RiskModel.state == "active")).one_or_none()
 
 
-def silent(session: Session) -> tuple[str, str] | None:
-    """The active model that could not be asked when it was last tried, and why; None while all is well."""
-    found = _SILENT.first(session, {"district": access.scope_of(session).district_id})
-    return None if found is None else (found["name"], found["problem"])
+def silent(session: Session) -> Later:
+    """The name of the active model that could not be asked when it was last tried, and its problem, if so it was."""
+    return _SILENT.later(session, {"district": access.scope_of(session).district_id})
 
 
 _SILENT = Statement(

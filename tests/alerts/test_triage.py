@@ -90,11 +90,11 @@ def test_a_row_of_the_queue_says_why(cast: Cast) -> None:
 
 def test_the_queue_asks_two_questions_however_long_it_is(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    run = Statement.run
+    later = Statement.later
 
     def counted(self: Statement, *about: Any) -> Any:
         asked.append(self.sql)
-        return run(self, *about)
+        return later(self, *about)
 
     def statements(limit: int) -> int:
         with cast.database.unit(cast.scope_a) as session:
@@ -111,7 +111,7 @@ def test_the_queue_asks_two_questions_however_long_it_is(cast: Cast, monkeypatch
     with cast.database.unit(cast.scope) as session:
         for _ in range(30):
             ring(session, make_student(session, cast.school_a.id), ORANGE)
-    monkeypatch.setattr(Statement, "run", counted)
+    monkeypatch.setattr(Statement, "later", counted)
     assert statements(2) == statements(30) == 2
 
 
