@@ -156,7 +156,8 @@ def _opened(session: Session, student_ids: Iterable[uuid.UUID]) -> Iterator[tupl
         keys = sealing.keys(session)  # asked along with the first of them
         for row in found.rows():
             own = f"student/{row['student_id']}"
-            yield row["student_id"], json.loads(sealing.unseal(keys.open(row["wrapped_key"], own), row["sealed"], own))
+            written = sealing.unseal(keys.open(row["wrapped_key"], own), row["sealed"], own)
+            yield row["student_id"], json.loads(written.decode())
 
 
 def _to_json(person: Person) -> bytes:

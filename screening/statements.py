@@ -9,7 +9,7 @@ way is the way.
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -112,11 +112,14 @@ class _Line:
     n_prepared: int = 0
 
     def put_off(self, statement: Statement, parameters: Mapping[str, Any]) -> Later:
-        if not self.waiting and self.connection.pgconn.transaction_status == TransactionStatus.IDLE:
-            self.waiting.append(Later(self, _BEGIN, [], (), []))
+        self._begin()
         made = Later(self, statement, *self.written(statement, parameters))
         self.waiting.append(made)
         return made
+
+    def _begin(self) -> None:
+        if not self.waiting and self.connection.pgconn.transaction_status == TransactionStatus.IDLE:
+            self.waiting.append(Later(self, _BEGIN, [], (), []))
 
     def written(self, statement: Statement, parameters: Mapping[str, Any]) -> tuple[Any, tuple[int, ...], Any]:
         values = [parameters[name] for name in statement.names]
@@ -131,19 +134,22 @@ class _Line:
     def say(self, asked: Sequence[Later]) -> None:
         """In one trip. Raises for the first that failed; what came after it was not done either."""
         names = [self._name_of(each) for each in asked]
-        answers = self._answers_to(asked, names)
+        try:
+            answers = self._answers_to(asked, names)
+        except psycopg.Error as error:
+            raise _as_the_session_would(asked[-1].statement, error) from error
         for each, answer in zip(asked, answers, strict=True):
-            with _told_as_the_session_would(each.statement):
-                each.answer = self._checked(answer)
+            each.answer = self._checked(each.statement, answer)
 
     def said_in_bulk(self, statement: Statement, parameters: Mapping[str, Any]) -> list[Row]:
-        if self.connection.pgconn.transaction_status == TransactionStatus.IDLE and not self.waiting:
-            self.waiting.append(Later(self, _BEGIN, [], (), []))
+        self._begin()
         self.say_what_waits()
         sent, types, formats = self.written(statement, parameters)
-        with _told_as_the_session_would(statement):
-            spoken = self.connection.pgconn
-            return self.rows(self._checked(spoken.exec_params(statement.query, sent, types, formats, Format.BINARY)))
+        try:
+            answer = self.connection.pgconn.exec_params(statement.query, sent, types, formats, Format.BINARY)
+        except psycopg.Error as error:
+            raise _as_the_session_would(statement, error) from error
+        return self.rows(self._checked(statement, answer))
 
     def tuples(self, answer: PGresult) -> list[tuple[Any, ...]]:
         self.adapting.set_pgresult(answer)
@@ -159,32 +165,37 @@ class _Line:
         if name is None:
             name = b"said_%d" % self.n_prepared
             self.n_prepared += 1
-            with _told_as_the_session_would(asked.statement):
-                self._checked(self.connection.pgconn.prepare(name, *key))
+            try:
+                answer = self.connection.pgconn.prepare(name, *key)
+            except psycopg.Error as error:
+                raise _as_the_session_would(asked.statement, error) from error
+            self._checked(asked.statement, answer)
             self.prepared[key] = name
         return name
 
     def _answers_to(self, asked: Sequence[Later], names: Sequence[bytes]) -> list[PGresult]:
         spoken = self.connection.pgconn
-        with _told_as_the_session_would(asked[-1].statement):
-            if len(asked) == 1:
-                return [spoken.exec_prepared(names[0], asked[0].sent, asked[0].formats, Format.BINARY)]
-            try:
-                spoken.enter_pipeline_mode()
-                for each, name in zip(asked, names, strict=True):
-                    spoken.send_query_prepared(name, each.sent, each.formats, Format.BINARY)
-                spoken.pipeline_sync()
-                answers = self.connection.wait(self._heard(len(asked)))
-                spoken.exit_pipeline_mode()
-            except BaseException:
-                spoken.finish()  # nobody knows what was answered: this connection is of no use any more
-                raise
-            return answers
+        if len(asked) == 1:
+            return [spoken.exec_prepared(names[0], asked[0].sent, asked[0].formats, Format.BINARY)]
+        try:
+            spoken.enter_pipeline_mode()
+            for each, name in zip(asked, names, strict=True):
+                spoken.send_query_prepared(name, each.sent, each.formats, Format.BINARY)
+            spoken.pipeline_sync()
+            answers = self.connection.wait(self._heard())
+            spoken.exit_pipeline_mode()
+        except BaseException:
+            spoken.finish()  # nobody knows what was answered: this connection is of no use any more
+            raise
+        return answers
 
-    def _heard(self, count: int) -> PQGen[list[PGresult]]:
-        """The answer to each of so many, which end with the sign that there is no more."""
+    def _heard(self) -> PQGen[list[PGresult]]:
+        """The answer to each, up to the sign that there is no more."""
         spoken = self.connection.pgconn
         answers: list[PGresult] = []
+        while spoken.flush():  # more than the way to the database holds at once
+            yield Wait.RW
+            spoken.consume_input()
         while True:
             while spoken.is_busy():
                 yield Wait.R
@@ -196,21 +207,17 @@ class _Line:
                 return answers
             answers.append(answer)
 
-    def _checked(self, answer: PGresult) -> PGresult:
+    def _checked(self, statement: Statement, answer: PGresult) -> PGresult:
         if answer.status in (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK):
             return answer
         error = error_from_result(answer, self.connection.info.encoding)
         if isinstance(error, psycopg.errors.InvalidSqlStatementName):  # somebody made the server forget it
             self.prepared.clear()
-        raise error
+        raise _as_the_session_would(statement, error) from error
 
 
-@contextlib.contextmanager
-def _told_as_the_session_would(statement: Statement) -> Iterator[None]:
-    try:
-        yield
-    except psycopg.Error as error:
-        raise DBAPIError.instance(statement.sql, None, error, psycopg.Error, hide_parameters=True) from error
+def _as_the_session_would(statement: Statement, error: psycopg.Error) -> BaseException:
+    return DBAPIError.instance(statement.sql, None, error, psycopg.Error, hide_parameters=True)
 
 
 # -- whose line ---------------------------------------------------------------------------------------------------

@@ -44,8 +44,10 @@ from api.v1 import (
 
 
 def doors() -> list[Door]:
-    """Every door, by resource."""
+    """Every door, by resource; addresses are tried in this order, so those that everybody asks stand first."""
     return [
+        assignments.door,
+        alerts.door,
         rosters.door,
         schools.door,
         students.door,
@@ -57,9 +59,7 @@ def doors() -> list[Door]:
         routine_chats.door,
         rounds.door,
         uploads.door,
-        assignments.door,
         results.door,
-        alerts.door,
         cases.door,
         follow_ups.door,
         transfers.door,

@@ -173,6 +173,15 @@ def test_what_is_put_off_goes_along_with_what_is_asked_next(database: Database, 
     assert trips == [4, 1]  # the beginning of the transaction goes along too
 
 
+def test_much_is_put_off_as_well_as_little(database: Database) -> None:
+    length = Statement("select length(:text) as length, cast(:text as text) as text")
+    long = "a" * 3_000_000  # neither way holds as much at once
+    with database.unit() as session:
+        first, second = (length.later(session, {"text": long}) for _ in range(2))
+        assert length.run(session, {"text": "b"}) == [{"length": 1, "text": "b"}]
+        assert first.rows() == second.rows() == [{"length": len(long), "text": long}]
+
+
 def test_what_is_put_off_goes_along_with_the_commit(database: Database, trips: list[int]) -> None:
     made = uuid.uuid4()
     with database.unit() as session:
