@@ -8,7 +8,7 @@ expressions score one row and millions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
@@ -42,6 +42,7 @@ null when too many blanks do). out_of_range: a code that does not exist, and no 
 
 _CHUNK_ROWS = (32_768, 262_144)  # fewer are not worth a thread, more only fill memory
 _LONGEST_UINT16 = 65_535
+_FEW_FORMS = 4_000  # all of them at once take no longer than ten one by one
 _NO_CODE = -30_000  # stands for codes that Int16 cannot hold; no item may have one near it
 _Limited = TypeVar("_Limited", BandScheme, CutOff, Derived, CriticalItem)
 
@@ -82,17 +83,29 @@ def score_one(answers: Mapping[str, int | None], instrument: Instrument, form: s
     wrong = [name for name, code in answers.items() if code is not None and type(code) is not int]
     if wrong:
         raise ValueError(f"not a whole number: {', '.join(f'{name}={answers[name]!r}' for name in wrong)}")
-    whole = alike.stand_in([answers.get(item_id) for item_id in ids], instrument)
-    return dict(_scored(whole, instrument, name))
+    stand_in = alike.stand_in([answers.get(item_id) for item_id in ids], instrument)
+    return dict(_whole_forms(instrument, name).get(stand_in) or _scored(stand_in, instrument, name))
+
+
+@lru_cache(maxsize=64)
+def _whole_forms(instrument: Instrument, form: str) -> Mapping[tuple[int | None, ...], Mapping[str, object]]:
+    """What is said of each form without a blank, where these are few: the engine is started once for all of them."""
+    forms = alike.whole_forms(instrument, most=_FEW_FORMS)
+    return dict(zip(forms, _scored_alone(forms, instrument, form), strict=True)) if forms else {}
 
 
 @lru_cache(maxsize=10_000)
-def _scored(answers: tuple[int | None, ...], instrument: Instrument, form: str) -> Mapping[str, object]:
+def _scored(stand_in: tuple[int | None, ...], instrument: Instrument, form: str) -> Mapping[str, object]:
+    return _scored_alone([stand_in], instrument, form)[0]
+
+
+def _scored_alone(
+    forms: Sequence[tuple[int | None, ...]], instrument: Instrument, form: str
+) -> Sequence[Mapping[str, object]]:
     plan = _plan(instrument, form)
-    codes = dict(zip(_item_ids(instrument), answers, strict=True))
-    places = {name: _place_of_one(codes[name], first) for name, first in plan.items.items()}
-    row = pl.DataFrame([list(places.values())], schema=dict.fromkeys(places, pl.UInt16), orient="row")
-    return _run(row, plan).row(0, named=True)
+    codes = dict(zip(_item_ids(instrument), zip(*forms, strict=True), strict=True))
+    places = {name: [_place_of_one(code, first) for code in codes[name]] for name, first in plan.items.items()}
+    return _run(pl.DataFrame(places, schema=dict.fromkeys(places, pl.UInt16)), plan).rows(named=True)
 
 
 @lru_cache(maxsize=512)

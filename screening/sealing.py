@@ -6,13 +6,14 @@ is authenticated with it (`bound_to`), so that a value copied to another row doe
 
 import contextlib
 import functools
+import hmac
 import os
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives import hashes, hmac
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from sqlalchemy.exc import NoResultFound
@@ -53,9 +54,7 @@ def _opened(cipher: AESGCM, sealed: bytes, bound_to: str) -> bytes:
 
 def keyed_hash(key: bytes, text: bytes) -> bytes:
     """The first 16 bytes of HMAC-SHA256: finds an exact value again without keeping it."""
-    mac = hmac.HMAC(key, hashes.SHA256())
-    mac.update(text)
-    return mac.finalize()[:LOOKUP_BYTES]
+    return hmac.digest(key, text, "sha256")[:LOOKUP_BYTES]
 
 
 def derive(key: bytes, purpose: str) -> bytes:

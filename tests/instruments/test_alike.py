@@ -40,6 +40,32 @@ def test_a_stand_in_stands_for_itself(drawn: tuple[Instrument, str, list[int | N
     assert alike.stand_in(found, instrument) == found
 
 
+@pytest.mark.parametrize("instrument", INSTRUMENTS, ids=lambda instrument: instrument.code)
+def test_the_whole_forms_are_all_that_whole_forms_stand_for(instrument: Instrument) -> None:
+    forms = alike.whole_forms(instrument, most=4_000)
+    assert len(set(forms)) == len(forms)
+    assert all(alike.stand_in(form, instrument) == form for form in forms)
+    rng = random.Random(1)  # noqa: S311 - no secret
+    codes = [sorted(item.codes) if item.is_scored else [None] for item in instrument.items]
+    drawn = {alike.stand_in([rng.choice(own) for own in codes], instrument) for _ in range(200)}
+    assert not forms or drawn <= set(forms)
+
+
+def test_a_phq9_has_as_many_whole_forms_as_scoring_tells_apart() -> None:
+    # two core items, six others and the one on self-harm, of four codes each
+    assert len(alike.whole_forms(catalogue.get("phq9"), most=4_000)) == 10 * 84 * 4
+    assert alike.whole_forms(catalogue.get("phq9"), most=10 * 84 * 4 - 1) == []
+
+
+@given(forms())
+def test_a_form_scored_alone_is_scored_as_among_others(drawn: tuple[Instrument, str, list[int | None]]) -> None:
+    instrument, form, answers = drawn
+    ids = [item.id for item in instrument.items]
+    frame = pl.DataFrame([answers], schema=dict.fromkeys(ids, pl.Int16), orient="row")
+    alone = scoring.score_one(dict(zip(ids, answers, strict=True)), instrument, form)
+    assert alone == scoring.score(frame, instrument, form).row(0, named=True)
+
+
 def test_what_matters_alone_is_traded_with_nothing() -> None:
     phq9 = catalogue.get("phq9")
     assert alike.stand_in((0, 0, 0, 0, 0, 0, 0, 0, 1, None), phq9)[8] == 1
