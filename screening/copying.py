@@ -8,20 +8,20 @@ from sqlalchemy.orm import Session
 
 from screening.statements import driver_of
 
-_COPY_PIECE = 1 << 18
+_ROWS_OF_PIECE = 4_000
 
 
 def copy_in(session: Session, table: str, frame: pl.DataFrame) -> None:
     """Writes a frame into a temporary table with the same columns in the same order."""
     columns = ", ".join(frame.columns)
     connection = driver_of(session)
-    content = frame.write_csv(include_header=False, null_value="", quote_style="necessary").encode()
     with (
         connection.cursor() as cursor,
         cursor.copy(f"copy {table} ({columns}) from stdin (format csv, null '')".encode()) as copy,
     ):
-        for start in range(0, len(content), _COPY_PIECE):
-            copy.write(content[start : start + _COPY_PIECE])
+        # the database reads a piece while the next one is written here
+        for piece in frame.iter_slices(_ROWS_OF_PIECE):
+            copy.write(piece.write_csv(include_header=False, null_value="", quote_style="necessary"))
 
 
 def copy_out(

@@ -261,54 +261,53 @@ def begin(session: Session) -> None:
     """Makes the temporary tables through which many forms and results are appended in one transaction."""
     session.execute(
         text(
-            "create temp table new_forms (key integer, instrument text, informant text, attempt smallint,"
-            " revision smallint, answers smallint[], status text, missing_count smallint, scores real[])"
-            " on commit drop"
+            "create temp table new_forms (student_id uuid, school_id uuid, instrument text, informant text,"
+            " attempt smallint, revision smallint, answers smallint[], status text, missing_count smallint,"
+            " scores real[]) on commit drop"
         )
     )
     session.execute(
         text(
-            "create temp table new_results (key integer, revision smallint, tier smallint, validity text,"
-            " reasons text[], forms text[], prior_tier smallint, age smallint) on commit drop"
+            "create temp table new_results (student_id uuid, school_id uuid, revision smallint, tier smallint,"
+            " validity text, reasons text[], forms text[], prior_tier smallint, age smallint) on commit drop"
         )
+    )
+
+
+def written(answers: pl.DataFrame, instrument: Instrument, form: str) -> pl.DataFrame:
+    """One form of many rows (key and the columns of `scored`) as `append_forms` takes it, but for the columns attempt
+    and revision."""
+    return answers.select(
+        "key",
+        pl.lit(instrument.code).alias("instrument"),
+        pl.lit(informant_of(form)).alias("informant"),
+        answers_text(instrument).alias("answers"),
+        pl.col("status").cast(pl.String),
+        pl.col("n_missing").cast(pl.Int16).alias("missing_count"),
+        scores_text(instrument).alias("scores"),
     )
 
 
 def append_forms(
     session: Session,
-    frames: Mapping[FormKey, pl.DataFrame],
+    forms: pl.DataFrame,
+    matched: pl.DataFrame,
     *,
     rules: rounds.RoundRules,
     upload_id: uuid.UUID,
     recorded_by: uuid.UUID | None,
     at: dt.datetime,
 ) -> None:
-    """Appends administrations of the students in `matched`: frames by form, as `scored` makes them."""
+    """Appends administrations of students of `matched`: what `written` makes, with attempt and revision."""
     session.execute(text("truncate new_forms"))
-    for (code, form), frame in frames.items():
-        instrument = rules.instruments[code]
-        copy_in(
-            session,
-            "new_forms",
-            frame.select(
-                "key",
-                pl.lit(code).alias("instrument"),
-                pl.lit(informant_of(form)).alias("informant"),
-                "attempt",
-                "revision",
-                answers_text(instrument).alias("answers"),
-                pl.col("status").cast(pl.String),
-                pl.col("n_missing").alias("missing_count"),
-                scores_text(instrument).alias("scores"),
-            ),
-        )
+    columns = ("key", "instrument", "informant", "attempt", "revision", "answers", "status", "missing_count", "scores")
+    copy_in(session, "new_forms", _by_student(forms.select(columns), matched))
     session.execute(
         text(
             "insert into administrations (district_id, round_id, student_id, informant, instrument, attempt, revision,"
             " school_id, answers, status, missing_count, scores, upload_id, recorded_by, recorded_at)"
-            " select :district, :round, m.student_id, f.informant, f.instrument, f.attempt, f.revision, m.school_id,"
-            "  f.answers, f.status, f.missing_count, f.scores, :upload, :by, :at"
-            " from new_forms f join matched m using (key) order by m.student_id"
+            " select :district, :round, f.student_id, f.informant, f.instrument, f.attempt, f.revision, f.school_id,"
+            "  f.answers, f.status, f.missing_count, f.scores, :upload, :by, :at from new_forms f"
         ),
         {
             "district": access.scope_of(session).district_id,
@@ -320,52 +319,70 @@ def append_forms(
     )
 
 
+def _by_student(rows: pl.DataFrame, matched: pl.DataFrame) -> pl.DataFrame:
+    """With student_id and school_id in the place of `key`, and in the order of the indexes: what comes one after the
+    other goes onto the same page."""
+    return (
+        matched.select("key", "student_id", "school_id")
+        .join(rows, on="key", maintain_order="right")
+        .drop("key")
+        .sort("student_id", maintain_order=True)
+    )
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Result revisions that are ready to be appended."""
+
+    rows: pl.DataFrame
+    """In the columns of `new_results`."""
+    with_reasons: tuple[Revision, ...]
+
+
+def drawn_up(verdicts: pl.DataFrame, matched: pl.DataFrame, before: pl.DataFrame | None = None) -> Drawn:
+    """A revision for each verdict of `decided`, above what `standing` found of each student of `matched`."""
+    above = verdicts.join(
+        _NOTHING_STANDING if before is None else before, on="key", how="left", maintain_order="left"
+    ).with_columns((pl.col("revision_before").fill_null(0) + 1).alias("revision"))
+    lists = [pl.concat_str([pl.lit("{"), pl.col(c).list.join(","), pl.lit("}")]).alias(c) for c in ("reasons", "forms")]
+    columns = ("key", "revision", "tier", "validity", "reasons", "forms", "prior_tier", "age")
+    rows = above.with_columns(lists).select(columns)
+    return Drawn(_by_student(rows, matched), _with_reasons(above, matched))
+
+
 def append_results(
     session: Session,
-    verdicts: pl.DataFrame,
-    matched: pl.DataFrame,
+    drawn: Drawn,
     *,
     rules: rounds.RoundRules,
     upload_id: uuid.UUID,
     recorded_by: uuid.UUID | None,
     at: dt.datetime,
-    has_stored: bool,
 ) -> Revisions:
-    """Appends a revision for each verdict of `decided`, above what each student of `matched` already has."""
-    before = _standing(session, rules.round_id, verdicts, matched) if has_stored else _NOTHING_STANDING
-    above = verdicts.join(before, on="key", how="left", maintain_order="left").with_columns(
-        (pl.col("revision_before").fill_null(0) + 1).alias("revision")
-    )
+    """Appends what was drawn up."""
     session.execute(text("truncate new_results"))
-    lists = [pl.concat_str([pl.lit("{"), pl.col(c).list.join(","), pl.lit("}")]).alias(c) for c in ("reasons", "forms")]
-    copy_in(
-        session,
-        "new_results",
-        above.with_columns(lists).select(
-            "key", "revision", "tier", "validity", "reasons", "forms", "prior_tier", "age"
-        ),
-    )
+    copy_in(session, "new_results", drawn.rows)
     parameters = {"district": access.scope_of(session).district_id, "round": rules.round_id}
     session.execute(
         text(
             "insert into results (district_id, round_id, student_id, revision, school_id, tier, validity, reasons,"
             " forms, prior_tier, age, rule_set_id, upload_id, recorded_by, recorded_at)"
-            " select :district, :round, m.student_id, n.revision, m.school_id, n.tier, n.validity, n.reasons, n.forms,"
-            "  n.prior_tier, n.age, :rules, :upload, :by, :at from new_results n join matched m using (key)"
-            " order by m.student_id"
+            " select :district, :round, n.student_id, n.revision, n.school_id, n.tier, n.validity, n.reasons, n.forms,"
+            "  n.prior_tier, n.age, :rules, :upload, :by, :at from new_results n"
         ),
         parameters | {"rules": rules.rule_set_id, "upload": upload_id, "by": recorded_by, "at": at},
     )
     return Revisions(
         round_id=rules.round_id,
         is_historical=rules.is_historical,
-        relation=_NEWLY_LOADED,
+        relation=NEWLY_LOADED,
         parameters=parameters,
-        with_reasons=_with_reasons(above, matched),
+        with_reasons=drawn.with_reasons,
     )
 
 
-_NEWLY_LOADED = "(select m.student_id, n.revision, m.school_id, n.tier from new_results n join matched m using (key))"
+NEWLY_LOADED = "new_results"
+"""What `append_results` appended last, in its order."""
 _STANDING: dict[str, type[pl.DataType]] = {
     "student_id": pl.String,
     "revision_before": pl.Int16,
@@ -382,8 +399,8 @@ _NOTHING_STANDING = pl.DataFrame(
 )
 
 
-def _standing(session: Session, round_id: uuid.UUID, verdicts: pl.DataFrame, matched: pl.DataFrame) -> pl.DataFrame:
-    """The highest stored revision of each student: its number, its reasons, and its latest attempt."""
+def standing(session: Session, round_id: uuid.UUID, verdicts: pl.DataFrame, matched: pl.DataFrame) -> pl.DataFrame:
+    """The highest stored revision of each student who has a verdict: its number, its reasons, its latest attempt."""
     students = matched.join(verdicts.select("key"), on="key", how="semi").select("key", "student_id")
     found = copy_out(
         session,
