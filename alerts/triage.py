@@ -121,15 +121,26 @@ _SCHOOLS = (
     " and (cast(:schools as uuid[]) is null or s.id = any(:schools))"
 )
 # A short walk of the index for every school and tier, so that a page costs the same however long the queue is.
-_QUEUE = Statement(
-    f"select q.*, {_BESIDE} from ("  # noqa: S608 - made of the constants above
-    f" select f.* from ({_SCHOOLS}) s cross join unnest(cast(:tiers as smallint[])) as t(tier)"
+_AT_SCHOOLS = (
+    f"select f.* from ({_SCHOOLS}) s cross join unnest(cast(:tiers as smallint[])) as t(tier)"  # noqa: S608 - as below
     f" cross join lateral (select {_COLUMNS}{_OF_SCHOOL.format(school='school_id = s.id')}) f"
-    f" union all select f.* from unnest(cast(:tiers as smallint[])) as t(tier)"
-    f" cross join lateral (select {_COLUMNS}{_OF_SCHOOL.format(school='school_id is null')}) f"
-    f" where :has_unplaced"
-    ") q order by q.tier desc, q.answer_by, q.id limit :limit"
 )
+_AT_NONE = (
+    "select f.* from unnest(cast(:tiers as smallint[])) as t(tier)"  # noqa: S608 - as below
+    f" cross join lateral (select {_COLUMNS}{_OF_SCHOOL.format(school='school_id is null')}) f"
+)
+
+
+def _queue_of(places: str) -> Statement:
+    return Statement(
+        f"select q.*, {_BESIDE} from ({places}) q"  # noqa: S608 - made of the constants above
+        " order by q.tier desc, q.answer_by, q.id limit :limit"
+    )
+
+
+_QUEUE_OF_SCHOOLS = _queue_of(_AT_SCHOOLS)
+_QUEUE_OF_DISTRICT = _queue_of(f"{_AT_SCHOOLS} union all {_AT_NONE}")
+"""Only who sees the whole district sees what fitted no school."""
 _ONE = text(
     f"select q.*, {_BESIDE} from"  # noqa: S608 - made of the constants above
     f" (select {_COLUMNS} from alerts a where a.district_id = :district and a.id = :id) q"
@@ -152,12 +163,11 @@ def queue(
     """
     scope = access.scope_of(session)
     schools = scope.schools if school_id is None else [school_id]
-    rows = _QUEUE.run(
+    rows = (_QUEUE_OF_DISTRICT if schools is None else _QUEUE_OF_SCHOOLS).run(
         session,
         {
             "district": scope.district_id,
             "schools": None if schools is None else list(schools),
-            "has_unplaced": schools is None,  # only who sees the whole district sees what fitted no school
             "tiers": sorted(set(tiers or (1, 2, 3)), reverse=True),
             "states": list(states or WAITING),
             "due_before": due_before,

@@ -117,7 +117,10 @@ class _Visit:
             once = self._once(session, state.actor)
             if once is not None and not door.is_streamed:
                 once.begin(state.digest)
-            answer = self._answered(plan, asked, {Given.SESSION: session, Given.CLOCK: db.now(session)})
+            given: dict[Given, object] = {Given.SESSION: session}
+            if Given.CLOCK in plan.given.values():
+                given[Given.CLOCK] = db.now(session)
+            answer = self._answered(plan, asked, given)
             if once is not None:
                 self._finish(once)
         return answer

@@ -110,9 +110,8 @@ def system(district_id: uuid.UUID) -> Actor:
 def enter(session: Session, scope: Scope) -> None:
     """Sets the scope that row security tests, for this transaction only. The one place where it is set."""
     schools = "*" if scope.schools is None else "{" + ",".join(sorted(str(s) for s in scope.schools)) + "}"
-    entered = _ENTER.first(session, {"district": str(scope.district_id), "schools": schools})
+    session.info["entered"] = _ENTER.later(session, {"district": str(scope.district_id), "schools": schools})
     session.info["scope"] = scope
-    session.info["now"] = entered["now"] if entered else None
 
 
 @contextlib.contextmanager

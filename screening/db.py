@@ -12,6 +12,7 @@ from sqlalchemy.exc import ProgrammingError
 from sqlalchemy.orm import Session
 
 from screening import access, sealing
+from screening.statements import Later
 
 
 class Database:
@@ -90,8 +91,9 @@ _KEEP_LOOKUP_KEY = text("insert into lookup_keys (id, wrapped) values (1, :wrapp
 
 def now(session: Session) -> dt.datetime:
     """The database's clock, so that machines with different clocks agree; the same throughout a transaction."""
-    known: dt.datetime | None = session.info.get("now")  # read when the scope was entered
-    return known or session.execute(text("select now()")).scalar_one()
+    entered: Later | None = session.info.get("entered")  # to enter a scope asks for the time too
+    now: dt.datetime = entered.rows()[0]["now"] if entered else session.execute(text("select now()")).scalar_one()
+    return now
 
 
 def lock(session: Session, what: str) -> None:

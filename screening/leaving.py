@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from screening import access, approvals, audit, identity, sealing
+from screening import access, approvals, audit, db, identity, sealing
 from screening.backup import sealed_file
 from screening.db import Database
 from screening.errors import Conflict, NotFound, Refused
@@ -87,7 +87,7 @@ def hand_over(
     Raises Refused as `require_confirmed` does, FileExistsError for a file that is there.
     """
     with database.unit(access.Scope(district_id)) as session:
-        now: dt.datetime = session.info["now"]
+        now = db.now(session)
         confirmed = require_confirmed(session, now=now)
         counts: dict[str, int] = {}
         with target.open("xb") as file:

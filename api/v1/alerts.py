@@ -38,7 +38,7 @@ from api.deps import (
     tier_name,
 )
 from api.v1.shown import SameChildView, same_child
-from screening import access, audit, policy, rounds, students
+from screening import access, audit, db, policy, rounds, students
 from screening.errors import NotFound
 from screening.risk_model import registry
 from screening.risk_model.reasons import SILENT
@@ -161,7 +161,6 @@ def queue(
     request: Request,
     session: SessionDep,
     by: ActorDep,
-    now: NowDep,
     page: PageDep,
     tier: Annotated[list[RaisedTier] | None, Query()] = None,
     status: Annotated[list[State] | None, Query()] = None,
@@ -183,7 +182,7 @@ def queue(
     kept = page.cut(rows, lambda row: (row.tier, row.answer_by.isoformat(), row.id))
     audit.record(session, by, "queue.read", "alert", "many", count=len(kept))
     locale = request.app.state.settings.locale
-    shown = _shown(session, kept, by, now, locale)
+    shown = _shown(session, kept, by, db.now(session), locale)
     banner = next((SILENT[locale].format(**found) for found in silent.rows()), None)
     return QueueView.model_validate({"alerts": shown, "banner": banner})  # the page in one go
 

@@ -14,7 +14,7 @@ from psycopg.rows import dict_row
 from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
-from screening import access
+from screening import access, db
 from screening.audit_chain import lines, signing
 from screening.db import Database
 from screening.inserting import as_array, bytea_array
@@ -76,7 +76,7 @@ def _insert_seals(session: Session, district_id: uuid.UUID, start: int, ids: lis
 def _insert_head(
     session: Session, district_id: uuid.UUID, sequence: int, chain_hash: bytes, below: int, above: int
 ) -> None:
-    sealed_at = session.info["now"]
+    sealed_at = db.now(session)
     message = lines.head_message(district_id, sequence, chain_hash, sealed_at)
     session.execute(
         _HEAD,

@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from sqlalchemy import text
 
 from alerts import timetable
-from screening import erasure, identity
+from screening import db, erasure, identity
 from screening.db import Database
 from tests.asking import TestClient
 from tests.cast import Cast
@@ -114,7 +114,7 @@ def test_deleting_is_the_privacy_officers_word_and_queues_an_erasure(family: Fam
     with family.cast.database.unit(family.cast.scope) as session:
         [receipt] = erasure.of_student(session, family.student_id)
         assert (receipt.extent, receipt.reason, receipt.state) == ("person", "request", "waiting")
-        now: dt.datetime = session.info["now"]
+        now = db.now(session)
     erasure.erase_due(
         family.cast.database, family.cast.district.id, now + dt.timedelta(days=4), settings().ledgers / erasure.FOLDER
     )
@@ -184,7 +184,7 @@ def test_from_a_withdrawal_on_answers_are_shown_to_nobody_unless_a_red_is_open(c
         assert {lead.get(door.format(each)).status_code for door in doors for each in (red, orange)} == {200}
         with cast.database.unit(cast.scope) as session:
             for each in (red, orange):
-                decide(session, each, "withdrawn", at=session.info["now"])
+                decide(session, each, "withdrawn", at=db.now(session))
         for door in doors:
             came = lead.get(door.format(orange))
             assert (came.status_code, came.json()["code"]) == (409, "consent_withdrawn")
