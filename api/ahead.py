@@ -3,11 +3,14 @@ schema, by a process of its own."""
 
 import contextlib
 import gc
-import subprocess
+import os
 import sys
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
-from pathlib import Path
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from typing import NoReturn
 
 from screening import embedded
 from screening.settings import Settings, UnsafeSettings
@@ -25,46 +28,72 @@ def main() -> None:
 
 
 @cache
-def begin(settings: Settings) -> "Future[embedded.Server] | None":
-    """Begins to bring up the embedded server of these settings, which this process then holds; None where it is
-    another database, or production. What is wrong is for whoever needs the database to meet and to tell."""
+def begin(settings: Settings) -> "Future[bool] | None":
+    """Begins to bring up the embedded server of these settings, which this process then holds, and answers whether it
+    is a new one that has its schema; None where it is another database, or production, or cannot begin.
+
+    What is wrong is for whoever needs the database to meet and to tell. To be called before there are other threads.
+    """
     if settings.is_production or not settings.is_embedded:
         return None
+    try:
+        server = embedded.begin(settings.made_home())
+    except (embedded.CannotStart, OSError):
+        return None
+    migrate = _migrator() if server.is_beginning else None
     one = ThreadPoolExecutor(1)
-    beginning = one.submit(_database, settings.made_home())
+    beginning = one.submit(_is_new, server, migrate)
     one.shutdown(wait=False)
     return beginning
 
 
-def _database(home: Path) -> embedded.Server:
-    if embedded.is_begun(home):
-        return embedded.start(home)
-    with _migrating() as migrating:
-        server = embedded.start(home)
-        with contextlib.suppress(BrokenPipeError):
-            migrating.communicate(server.owner_url.encode())
-    return server
+def _is_new(server: embedded.Server, migrate: Callable[[str], bool] | None) -> bool:
+    owner_url = ""
+    try:
+        owner_url = embedded.started(server).owner_url
+    finally:
+        is_migrated = migrate is not None and migrate(owner_url)
+    return is_migrated
 
 
-def _migrating() -> "subprocess.Popen[bytes]":
-    """It imports what it needs while the server starts, and then hears where that is: not in words that stand in any
-    list of processes."""
-    return subprocess.Popen(
-        [sys.executable, "-c", "from api import ahead; ahead.migrate()"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+def _migrator() -> Callable[[str], bool] | None:
+    """Whoever migrates the database whose owner's address it is told, or none, and answers whether all went well.
 
-
-def migrate() -> None:
-    """Migrates the database whose owner's address comes in; where it did not start, none does."""
+    Forked with its imports, which this process needs too, while the server starts. None where a fork does not take
+    the system's own libraries along: the database is then migrated by whoever opens it.
+    """
+    if sys.platform != "linux":
+        return None
     import alerts.models  # noqa: F401 - a part of the schema
+    import screening.migration  # noqa: F401
+
+    hearing, telling = get_context("fork").Pipe(duplex=False)
+    process = get_context("fork").Process(target=_hear, args=(hearing, telling), daemon=True)
+    process.start()
+    hearing.close()
+
+    def migrate(owner_url: str) -> bool:
+        with telling, contextlib.suppress(BrokenPipeError):
+            telling.send(owner_url)
+        process.join()
+        return process.exitcode == 0
+
+    return migrate
+
+
+def _hear(hearing: Connection, telling: Connection) -> NoReturn:
+    telling.close()  # so that the end of the other one is heard
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for output in (1, 2):
+        os.dup2(nowhere, output)
+    sys.exit(0 if migrate(hearing.recv()) else 1)
+
+
+def migrate(owner_url: str) -> bool:
+    """Migrates the database at its owner's address, and answers whether its walls stand; "" is none that started."""
     from screening import migration
 
-    owner_url = sys.stdin.readline().strip()
-    if owner_url:
-        migration.migrate(owner_url, embedded.APP)
+    return bool(owner_url) and not migration.migrate(owner_url, embedded.APP)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from concurrent.futures import wait
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -230,9 +229,8 @@ def demo(
     from api import ahead
 
     settings = Settings.read()
-    beginning = ahead.begin(settings)
+    ahead.begin(settings)
     made_up = _module("api.demo")
-    wait([beginning] if beginning else [])
     code: int = made_up.main(settings, seed=seed, is_served=not no_serve, as_json=as_json)
     return code
 

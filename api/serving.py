@@ -12,20 +12,20 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 from urllib.parse import urlsplit
 
 import psycopg
-import uvicorn
-from fastapi import FastAPI
 from sqlalchemy.engine import make_url
 
-from api import logs, worker
-from api.app import create_app
+from api import logs
 from screening import backup, embedded, erasure, migration, sealing
 from screening.db import Database
 from screening.errors import Refused
 from screening.settings import Settings, UnsafeSettings
+
+if TYPE_CHECKING:  # the web takes its time to import, and who only opens a database does without
+    from fastapi import FastAPI
 
 INCOMING = "screening_incoming"
 """The name of a database that is being restored, until it takes its place."""
@@ -126,8 +126,10 @@ def restore(
     return found
 
 
-def from_environment() -> FastAPI:
+def from_environment() -> "FastAPI":
     """The app as the environment describes it: what each web process makes for itself."""
+    from api.app import create_app
+
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     settings = Settings.read(serving=True)
     app = create_app(open_database(settings), settings)
@@ -144,6 +146,8 @@ def keep_for_good() -> None:
 
 def serve(settings: Settings, *, host: str, port: int, workers: int) -> int:
     """Serves until a signal, answers an exit code; embedded, it migrates first and keeps a worker beside."""
+    import uvicorn
+
     log = logs.get()
     if settings.is_embedded:
         faults = migrate(settings)
@@ -193,6 +197,8 @@ def worker_beside() -> Iterator[None]:
 @contextlib.contextmanager
 def watchdog_beside(settings: Settings) -> Iterator[None]:
     """A watchdog in a thread of this process, on connections of its own, stopped at the end of the block."""
+    from api import worker
+
     stopping = threading.Event()
     database = open_database(settings)
     dog = threading.Thread(target=worker.watch, args=(database, settings, stopping), name="watchdog", daemon=True)

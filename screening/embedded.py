@@ -101,7 +101,22 @@ def start(home: Path, *, settings: Mapping[str, str] | None = None, patience: fl
     `settings` are PostgreSQL settings on top of the product's, used when this call is the one that starts it.
     Raises CannotStart in words after at most `patience` seconds.
     """
-    server = Server(home, settings=settings or {}, patience=patience)
+    return started(Server(home, settings=settings or {}, patience=patience))
+
+
+def begin(home: Path) -> "Server":
+    """The server of `home` for `started`, which goes on with it: where it is a first start, initdb runs meanwhile."""
+    server = Server(home, settings={}, patience=300)
+    try:
+        server.begin()
+    except BaseException:
+        server.stop()
+        raise
+    return server
+
+
+def started(server: "Server") -> "Server":
+    """This server, running; raises CannotStart as `start` does."""
     try:
         server.open()
     except BaseException:
@@ -152,6 +167,7 @@ class Server:
         self._users = _Lock(self.places.home / "embedded.users")
         self._supervisor = _Lock(self.places.home / "embedded.supervisor")
         self._passwords: dict[str, str] = {}
+        self._initializing: Callable[[], None] | None = None
         self._stopping = threading.Event()
         self._watcher: threading.Thread | None = None
 
@@ -159,6 +175,11 @@ class Server:
     def is_supervisor(self) -> bool:
         """Whether this process is the one that keeps the server running."""
         return self._supervisor.is_held
+
+    @property
+    def is_beginning(self) -> bool:
+        """Whether it is a first start, of which initdb runs."""
+        return self._initializing is not None
 
     @property
     def superuser_url(self) -> str:
@@ -209,9 +230,19 @@ class Server:
         """Whether the server answers a real connection just now."""
         return bool(self._passwords) and _answer(self.superuser_url) == "yes"
 
+    def begin(self) -> None:
+        """Begins what a first start begins with; anything else is left to `open`. Use the module's `begin`."""
+        account = _prepare_home(self.places)
+        self._users.share()
+        if self._supervisor.take() and not self.places.data.exists():
+            self._passwords = _passwords(self.places)
+            software = _software(self.places, account)
+            self._initializing = _initializing(self.places, software, account, self._passwords[SUPERUSER])
+
     def open(self) -> None:
         """Starts, adopts or joins. Use `start`."""
-        account = _prepare_home(self.places)
+        if self.pid is None and self._initializing is None:
+            _prepare_home(self.places)
         self._users.share()
         deadline = time.monotonic() + self.patience
         while not self._supervisor.take():
@@ -220,7 +251,7 @@ class Server:
             if time.monotonic() > deadline:
                 raise CannotStart(f"another process supervises {self.places.home}, but its server does not answer")
             time.sleep(0.02)
-        self._bring_up(account)
+        self._bring_up(_account(self.places))
 
     def supervise(self, *, limit: float = 300, on_lost: Callable[[str], None] | None = None) -> None:
         """Keeps the server running from a thread: restarts it after a crash, takes over when the supervisor leaves.
@@ -262,7 +293,11 @@ class Server:
         if not _adopt(self.places, self.superuser_url, patience=self.patience):
             software = _software(self.places, account)
             if not self.places.data.exists():
-                _initialize(self.places, software, account, self._passwords[SUPERUSER])
+                initializing = self._initializing or _initializing(
+                    self.places, software, account, self._passwords[SUPERUSER]
+                )
+                self._initializing = None
+                initializing()
             _configure(self.places, account, self.given_settings)
             _launch(self.places, software, account, self.superuser_url, patience=self.patience)
         _establish(self.superuser_url, self._passwords)
@@ -443,7 +478,11 @@ _OURS = {"pg", "passwords.json", "embedded.users", "embedded.supervisor", "maste
 
 
 def _run_as(account: pwd.struct_passwd | None, command: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(  # noqa: S603 - our own binaries and /bin/sh, no shell text from outside
+    return _ended(_begin_as(account, command))
+
+
+def _begin_as(account: pwd.struct_passwd | None, command: list[str]) -> "subprocess.Popen[str]":
+    return subprocess.Popen(  # noqa: S603 - our own binaries and /bin/sh, no shell text from outside
         command,
         user=None if account is None else account.pw_uid,
         group=None if account is None else account.pw_gid,
@@ -452,11 +491,21 @@ def _run_as(account: pwd.struct_passwd | None, command: list[str]) -> subprocess
         cwd="/",
         env=_ENVIRONMENT,
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         errors="replace",
-        check=False,
     )
+
+
+def _ended(process: "subprocess.Popen[str]") -> subprocess.CompletedProcess[str]:
+    with process:
+        try:
+            output, errors = process.communicate()
+        except BaseException:
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
 
 # Nothing of the caller's environment reaches the server: PG* variables would change what it does.
@@ -546,7 +595,10 @@ def _copy_software(installed: Path, target: Path) -> None:
 # --- first start -------------------------------------------------------------------------------------------
 
 
-def _initialize(places: _Places, software: Path, account: pwd.struct_passwd | None, password: str) -> None:
+def _initializing(
+    places: _Places, software: Path, account: pwd.struct_passwd | None, password: str
+) -> Callable[[], None]:
+    """Begins to make the data folder; what is returned waits until it stands, or raises CannotStart."""
     for leftover in places.own.glob("new.*"):  # of a first start that was killed; its initdb may still be writing
         shutil.rmtree(leftover, ignore_errors=True)
     for leftover in places.own.glob("secret.*"):
@@ -569,11 +621,24 @@ def _initialize(places: _Places, software: Path, account: pwd.struct_passwd | No
         "--no-instructions",
     ]
     try:
-        done = _run_as(account, command)
-    finally:
+        running = _begin_as(account, command)
+    except BaseException:
         secret.unlink()
-    if done.returncode != 0:
-        raise CannotStart(f"initdb failed: {done.stderr.strip()[-2000:]}")
+        raise
+
+    def wait() -> None:
+        try:
+            done = _ended(running)
+        finally:
+            secret.unlink()
+        if done.returncode != 0:
+            raise CannotStart(f"initdb failed: {done.stderr.strip()[-2000:]}")
+        _settle(places, software, account, aside)
+
+    return wait
+
+
+def _settle(places: _Places, software: Path, account: pwd.struct_passwd | None, aside: Path) -> None:
     synced = _run_as(account, [str(software / "bin" / "initdb"), "--sync-only", f"--pgdata={aside}"])
     if synced.returncode != 0:
         raise CannotStart(f"the new database could not be written to disk: {synced.stderr.strip()[-2000:]}")

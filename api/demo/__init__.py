@@ -7,6 +7,7 @@ have found (`figures`). The district of a seed is made once in a database; a lat
 import contextlib
 import datetime as dt
 import gc
+import importlib
 import json
 import secrets
 import socket
@@ -24,8 +25,8 @@ from rich.table import Table
 from sqlalchemy.orm import Session
 
 from alerts import raising
-from api import serving
-from api.demo import care, figures, hands, stage, town
+from api import ahead, serving
+from api.demo import care, figures, hands, making, stage, town
 from api.demo.figures import Figures
 from api.demo.hands import Hands
 from api.demo.stage import Stage
@@ -89,17 +90,25 @@ def main(
     if is_served and not _is_free(host, port):
         say(f"Something listens on {host}:{port} already. Stop it, or name another port.")
         return WRONG
+    beginning = ahead.begin(settings)
+    reading.prepare()
+    inhabited = town.build(seed, students, dt.datetime.now(settings.timezone).date())
+    is_migrated = beginning is not None and beginning.exception() is None and beginning.result()
+    invited: list[SignIn] = []
     with hands.in_process(settings) as beside:
-        reading.prepare()
-        with ThreadPoolExecutor(1) as aside:
-            # the town needs no database, and the database takes a while to start
-            made_up = aside.submit(town.build, seed, students, dt.datetime.now(settings.timezone).date())
-            database = _open(settings)
-            inhabited = made_up.result()
-        shown = staged(database, settings, inhabited, code_of(seed, students), beside=beside, told=_clocked(began))
+        database = _open(settings, is_migrated=is_migrated)
+        shown = staged(
+            database,
+            settings,
+            inhabited,
+            code_of(seed, students),
+            beside=beside,
+            told=_clocked(began),
+            meanwhile=_import_the_web if is_served else _nothing,
+            meet=(lambda made: invited.extend(sign_ins(made))) if is_served else _nothing,
+        )
     address = f"http://{host}:{port}"
     with contextlib.closing(_Told(database)) as told:
-        invited = sign_ins(shown) if is_served else []
         if as_json or not is_served:
             found = figures.take(shown, inhabited)
             served = {"address": address, "sign_ins": [vars(one) for one in invited]} if is_served else {}
@@ -134,6 +143,16 @@ class _Told:
         self._database.dispose()
 
 
+def _nothing(*_: object) -> None:
+    pass
+
+
+def _import_the_web() -> None:
+    """What serving takes beside what the making does; the one is imported while the other waits."""
+    for name in ("api.app", "api.worker", "uvicorn"):
+        importlib.import_module(name)
+
+
 def staged(
     database: Database,
     settings: Settings,
@@ -142,28 +161,45 @@ def staged(
     *,
     beside: Hands,
     weigh: Weigh = raising.weigh_load,
-    told: Callable[[str], None] = lambda _: None,
+    told: Callable[[str], None] = _nothing,
+    meanwhile: Callable[[], None] = _nothing,
+    meet: Callable[[Stage], None] = _nothing,
 ) -> Stage:
-    """The district of that code as it stands, or made now. One whose making was broken off is left aside."""
+    """The district of that code as it stands, or made now. One whose making was broken off is left aside.
+
+    `meanwhile` is done while others work; `meet` is given the stage when all its people are there.
+    """
     for attempt in count(1):
         own = code if attempt == 1 else f"{code}-{attempt}"
         if not stage.is_begun(database, own):
-            made = stage.build(database, own, inhabited, beside=beside, weigh=weigh, told=told)
-            with ThreadPoolExecutor(1) as post:
-                posted = post.submit(care.deliver, database, made.district_id, settings)
-                care.live(made, inhabited, settings, beside=beside)
-                posted.result()
+            with hands.crew(beside) as crew, ThreadPoolExecutor(2) as aside:
+                cared = care.Care(inhabited, crew)
+                made = making.build(
+                    database,
+                    own,
+                    inhabited,
+                    beside=beside,
+                    weigh=weigh,
+                    told=told,
+                    meanwhile=meanwhile,
+                    is_in=cared.begin,
+                )
+                besides = aside.submit(meet, made), aside.submit(care.deliver, database, made.district_id, settings)
+                cared.end(made, settings)
+                for one in besides:
+                    one.result()
             told("people who looked, talked and came back")
             return made
         standing = stage.find(database, own)
         if standing is not None:
             told("the district of an earlier start")
+            meet(standing)
             return standing
     raise LookupError(code)
 
 
-def _open(settings: Settings) -> Database:
-    if settings.is_embedded or settings.database_owner_url is not None:
+def _open(settings: Settings, *, is_migrated: bool) -> Database:
+    if not is_migrated and (settings.is_embedded or settings.database_owner_url is not None):
         for fault in serving.migrate(settings):
             say(fault)
     return serving.open_database(settings)

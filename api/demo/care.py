@@ -6,20 +6,15 @@ The counselors of the made-up district find on talking what is true of a student
 
 import datetime as dt
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from itertools import repeat
-from queue import SimpleQueue
-from typing import Any, Protocol, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy.orm import Session
 
 from alerts import cases, delivery, entries, follow_ups, interviews, timetable, triage
 from alerts.triage import QueueRow
-from api.demo import hands
-from api.demo.hands import Hands
+from api.demo.hands import Crew
 from api.demo.stage import AUTUMN, Stage, db_now, ids_by_number
 from api.demo.town import SCHOOLS, Pupil, Town
 from screening import access, coverage, db, identity, rounds
@@ -34,8 +29,6 @@ END = 40 * DAY
 """When all this is over, and the figures are taken."""
 ORANGES, YELLOWS = 4, 2
 """How many at each school are looked at here; the others are left to whoever visits the demo."""
-_G = TypeVar("_G")
-_R = TypeVar("_R")
 
 
 @dataclass(frozen=True)
@@ -49,55 +42,39 @@ class Ringing:
         return self.row.opened_at + passed
 
 
-def live(stage: Stage, town: Town, settings: Settings, *, beside: Hands) -> None:
-    """Everything that people and the worker do, in the order in which it happens; each school has its own people."""
-    with _shared(stage, beside) as at_every_school:
-        ringing = at_every_school(_found_and_ringing, {school.code: _here(town, school.code) for school in SCHOOLS})
-        reds = {code: [one for one in here if one.row.tier == 3] for code, here in ringing.items()}
-        neglected = next((one for here in reds.values() for one in here if one.pupil.is_in_danger), None)
-        left = {code: [one for one in here if one is not neglected] for code, here in reds.items()}
-        at_every_school(_care_for_reds, left)
-        if neglected is not None:
-            _neglect(stage, settings, neglected)
-        at_every_school(_look_at_others, ringing)
-    _concern_of_a_teacher(stage, town)
-    _count(stage)
+@dataclass(frozen=True)
+class Care:
+    """What is done by the people of each school for its own students, begun when the school's answers are in."""
 
+    town: Town
+    crew: Crew
+    _reds: dict[str, "Future[list[Ringing]]"] = field(default_factory=dict)
 
-def _here(town: Town, code: str) -> list[Pupil]:
-    """Who may have an alert at a school: its own, and whoever is on its way from or to another."""
-    return [pupil for pupil in town.pupils if code in (pupil.school, pupil.school_now)]
+    def begin(self, stage: Stage, code: str) -> None:
+        """Its reds, but for the one of the whole district that is neglected."""
+        here = [pupil for pupil in self.town.pupils if code in (pupil.school, pupil.school_now)]
+        self._reds[code] = self.crew.begin(_care_for_reds, stage.database, stage.bare, code, here, self._neglected)
 
+    def end(self, stage: Stage, settings: Settings) -> None:
+        """All the rest, of every school and of the district."""
+        ringing = {code: begun.result() for code, begun in self._reds.items()}
+        looking = [
+            self.crew.begin(_look_at_others, stage.database, stage.bare, code, here) for code, here in ringing.items()
+        ]
+        left = [one for here in ringing.values() for one in here if one.row.tier == 3 and one.pupil == self._neglected]
+        if left:
+            _neglect(stage, settings, left[0])
+        _recount(stage)
+        for begun in looking:
+            begun.result()
+        _concern_of_a_teacher(stage, self.town)
+        _release(stage)
 
-@contextmanager
-def _shared(stage: Stage, beside: Hands) -> Iterator["_AtEverySchool"]:
-    """The schools one by one, each by whoever is free: we, or the hands beside."""
-    free = SimpleQueue[Hands]()
-    with hands.in_thread() as own, ThreadPoolExecutor(2) as both:
-        for each in (own, beside):
-            free.put(each)
-
-        def at_one(act: Callable[[Stage, str, Any], Any], code: str, given: Any) -> Any:
-            taken = free.get()
-            try:
-                return taken.begin(_act, stage.database, stage.bare, act, code, given).result()
-            finally:
-                free.put(taken)
-
-        def at_every_school(act: Callable[[Stage, str, _G], _R], given: Mapping[str, _G]) -> dict[str, _R]:
-            return dict(zip(given, both.map(at_one, repeat(act), given, given.values()), strict=True))
-
-        yield at_every_school
-
-
-class _AtEverySchool(Protocol):
-    def __call__(self, act: Callable[[Stage, str, _G], _R], given: Mapping[str, _G]) -> dict[str, _R]:
-        """What the act came to at each school, a function of this module that is given the stage, the school's code
-        and what is its own."""
-
-
-def _act(database: Database, bare: Stage, act: Callable[[Stage, str, _G], _R], code: str, given: _G) -> _R:
-    return act(replace(bare, database=database), code, given)
+    @property
+    def _neglected(self) -> Pupil | None:
+        order = [school.code for school in SCHOOLS]
+        in_danger = [pupil for pupil in self.town.pupils if pupil.is_in_danger]
+        return min(in_danger, key=lambda pupil: (order.index(pupil.school_now), pupil.number), default=None)
 
 
 class Drawer:
@@ -112,11 +89,6 @@ class Drawer:
 def deliver(database: Database, district_id: uuid.UUID, settings: Settings) -> None:
     """Sends what waits to be sent, as the worker does; may run beside whatever else is done."""
     delivery.deliver_pending(database, district_id, settings, now=db_now(database), send=Drawer())
-
-
-def _found_and_ringing(stage: Stage, code: str, here: Sequence[Pupil]) -> list[Ringing]:
-    _find_whose(stage, code, here)
-    return _ringing(stage, code, {pupil.number: pupil for pupil in here})
 
 
 def _find_whose(stage: Stage, code: str, here: Sequence[Pupil]) -> None:
@@ -151,7 +123,18 @@ def _queue(session: Session, tier: int) -> Iterable[QueueRow]:
 # -- reds ---------------------------------------------------------------------------------------------
 
 
-def _care_for_reds(stage: Stage, code: str, reds: list[Ringing]) -> None:
+def _care_for_reds(
+    database: Database, bare: Stage, code: str, here: Sequence[Pupil], neglected: Pupil | None
+) -> list[Ringing]:
+    """The school's alerts, each of whose reds but one has ended."""
+    stage = replace(bare, database=database)
+    _find_whose(stage, code, here)
+    ringing = _ringing(stage, code, {pupil.number: pupil for pupil in here})
+    _see_reds(stage, code, [one for one in ringing if one.row.tier == 3 and one.pupil != neglected])
+    return ringing
+
+
+def _see_reds(stage: Stage, code: str, reds: Sequence[Ringing]) -> None:
     by, lead = stage.who("counselor", code), stage.who("lead", code)
     with stage.database.unit(stage.scope_of(code)) as session:
         for one in reds:
@@ -243,8 +226,9 @@ def _neglect(stage: Stage, settings: Settings, one: Ringing) -> None:
 # -- the others ---------------------------------------------------------------------------------------
 
 
-def _look_at_others(stage: Stage, code: str, here: list[Ringing]) -> None:
+def _look_at_others(database: Database, bare: Stage, code: str, here: Sequence[Ringing]) -> None:
     """The first oranges and yellows: a case where the need is real, a talk and an end where it is not."""
+    stage = replace(bare, database=database)
     by, lead = stage.who("counselor", code), stage.who("lead", code)
     oranges = [one for one in here if one.row.tier == 2][:ORANGES]
     yellows = [one for one in here if one.row.tier == 1][:YELLOWS]
@@ -280,10 +264,13 @@ def _concern_of_a_teacher(stage: Stage, town: Town) -> None:
         triage.raise_concern(session, student, 2, "近两周独来独往，常在课上哭。", by=by, now=at)
 
 
-def _count(stage: Stage) -> None:
-    """The coverage of the round, counted anew and released for the district's statistics."""
-    by = stage.who("district_admin")
+def _recount(stage: Stage) -> None:
     with stage.database.unit(stage.scope) as session:
         for round_id in stage.rounds.values():
             coverage.recount(session, round_id, None, db.now(session))
-        coverage.release(session, stage.rounds[AUTUMN], stage.today, by=by)
+
+
+def _release(stage: Stage) -> None:
+    """The coverage of the round for the district's statistics: the last of it all, by which it is known to be whole."""
+    with stage.database.unit(stage.scope) as session:
+        coverage.release(session, stage.rounds[AUTUMN], stage.today, by=stage.who("district_admin"))

@@ -4,12 +4,13 @@ import ctypes
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from multiprocessing import get_context
+from queue import SimpleQueue
 from typing import Concatenate, ParamSpec, TypeVar
 
 from screening import sealing
@@ -36,6 +37,38 @@ class Hands:
         if self._settings is None:
             return self._executor.submit(act, database, *args, **kwargs)
         return self._executor.submit(_act, act, database.url, self._settings, args, kwargs)
+
+
+class Crew:
+    """Several hands, each with one act at a time: an act is done by whoever is free, or is so first."""
+
+    def __init__(self, members: Sequence[Hands], waiting: Executor) -> None:
+        self._free = SimpleQueue[Hands]()
+        for member in members:
+            self._free.put(member)
+        self._waiting = waiting
+
+    def begin(
+        self, act: Callable[Concatenate[Database, _P], _R], database: Database, *args: _P.args, **kwargs: _P.kwargs
+    ) -> "Future[_R]":
+        """Begins an act as soon as somebody is free; the same is asked of it as by `Hands.begin`."""
+        return self._waiting.submit(self._done, act, database, args, kwargs)
+
+    def _done(
+        self, act: Callable[..., _R], database: Database, args: tuple[object, ...], given: dict[str, object]
+    ) -> _R:
+        taken = self._free.get()
+        try:
+            return taken.begin(act, database, *args, **given).result()
+        finally:
+            self._free.put(taken)
+
+
+@contextmanager
+def crew(beside: Hands) -> Iterator[Crew]:
+    """Those beside and a thread of our own."""
+    with in_thread() as own, ThreadPoolExecutor(2) as waiting:
+        yield Crew([beside, own], waiting)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ _KINDS = {school.code: school.file_kind for school in SCHOOLS}
 _FULL_WIDTH = str.maketrans("0123456789", "０１２３４５６７８９")
 
 
-def roster(pupils: Iterable[Pupil], *, is_now: bool = False) -> bytes:
+def roster(pupils: Sequence[Pupil], *, is_now: bool = False) -> bytes:
     """A list of students as CSV; `is_now` names the school to which those who move have moved."""
     rows: list[Sequence[Cell]] = [
         (
@@ -35,7 +35,7 @@ def roster(pupils: Iterable[Pupil], *, is_now: bool = False) -> bytes:
         )
         for pupil in pupils
     ]
-    if not is_now:
+    if not is_now and any(pupil.school == "S01" for pupil in pupils):
         # somebody of whom the office knew no grade: refused by name, and nobody's concern afterwards
         rows.append(("S01", "01079999", "无名", "女", None, "1班", "", "", "", "同意", ""))
     return _csv(_STUDENT_COLUMNS, rows, "utf-8-sig")
