@@ -17,7 +17,7 @@ import psycopg
 from psycopg.abc import PQGen, Transformer
 from psycopg.adapt import PyFormat
 from psycopg.errors import error_from_result
-from psycopg.pq import ExecStatus, Format, TransactionStatus
+from psycopg.pq import ConnStatus, ExecStatus, Format, TransactionStatus
 from psycopg.pq.abc import PGresult
 from psycopg.waiting import Wait
 from sqlalchemy import Connection, Engine, event
@@ -64,11 +64,14 @@ class Statement:
 
     def alone(self, engine: Engine, parameters: Mapping[str, Any]) -> list[Row]:
         """Its rows, as a transaction of its own, in no scope. Raises what a session would raise."""
-        with contextlib.closing(engine.raw_connection()) as held:
-            line = _line_of(held)
-            asked = Later(line, self, *line.written(self, parameters))
-            line.say([asked])
-            return asked.rows()
+        try:
+            with contextlib.closing(engine.raw_connection()) as held:
+                line = _line_of(held)
+                asked = Later(line, self, *line.written(self, parameters))
+                line.say([asked])
+                return asked.rows()
+        except psycopg.Error as error:  # there is no line, or it breaks while it is given back
+            raise _as_the_session_would(self, error) from error
 
 
 @dataclass(eq=False)
@@ -210,8 +213,10 @@ class _Line:
     def _checked(self, statement: Statement, answer: PGresult) -> PGresult:
         if answer.status in (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK):
             return answer
-        error = error_from_result(answer, self.connection.info.encoding)
-        if isinstance(error, psycopg.errors.InvalidSqlStatementName):  # somebody made the server forget it
+        error: psycopg.Error = error_from_result(answer, self.connection.info.encoding)
+        if self.connection.pgconn.status == ConnStatus.BAD:  # the library says that it broke, and gives no code
+            error = psycopg.OperationalError(str(error))
+        elif isinstance(error, psycopg.errors.InvalidSqlStatementName):  # somebody made the server forget it
             self.prepared.clear()
         raise _as_the_session_would(statement, error) from error
 

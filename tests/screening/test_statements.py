@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalError, ProgrammingError
 
 from screening import statements
 from screening.db import Database
@@ -278,7 +278,7 @@ def test_a_transaction_that_failed_is_not_committed_by_what_was_put_off(database
 
 def test_a_connection_that_dies_between_is_replaced(database: Database) -> None:
     for is_committed in (True, False):
-        with pytest.raises(DBAPIError), database.unit() as session:
+        with pytest.raises(OperationalError), database.unit() as session:
             SETS.run(session, {"to": "{}"})
             _hang_up(driver_of(session).info.backend_pid)
             SETS.later(session, {"to": "{}"})
