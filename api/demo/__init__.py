@@ -202,7 +202,15 @@ def _open(settings: Settings, *, is_migrated: bool) -> Database:
     if not is_migrated and (settings.is_embedded or settings.database_owner_url is not None):
         for fault in serving.migrate(settings):
             say(fault)
-    return serving.open_database(settings)
+    database = serving.open_database(settings)
+    return _for_the_making(database) if settings.is_embedded else database
+
+
+def _for_the_making(database: Database) -> Database:
+    """Without waiting for the disk at each step: nothing is acknowledged to anybody before all of it is made, and what
+    is made ends with a commit that waits for all before it. Whoever is served comes by connections that wait."""
+    database.dispose()
+    return Database(f"{database.url}&options=-csynchronous_commit%3Doff", database.ring, timezone=database.timezone)
 
 
 def code_of(seed: int, students: int) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from alerts import cases, delivery, entries, follow_ups, interviews, timetable, triage
@@ -271,6 +272,8 @@ def _recount(stage: Stage) -> None:
 
 
 def _release(stage: Stage) -> None:
-    """The coverage of the round for the district's statistics: the last of it all, by which it is known to be whole."""
+    """The coverage of the round for the district's statistics: the last of it all, by which it is known to be whole,
+    and with which all before it is on the disk."""
     with stage.database.unit(stage.scope) as session:
+        session.execute(text("set local synchronous_commit = on"))
         coverage.release(session, stage.rounds[AUTUMN], stage.today, by=stage.who("district_admin"))
