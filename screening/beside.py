@@ -1,7 +1,7 @@
 """The database at work on a long statement while this process gets ready what comes after it."""
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -25,6 +25,8 @@ def beside(session: Session, act: Callable[[], T]) -> Iterator["Future[T]"]:
         try:
             yield doing
         except BaseException:
-            connection.cancel()
+            while not doing.done():  # what was not begun yet cannot be broken off
+                connection.cancel()
+                wait([doing], timeout=0.1)
             raise
         doing.result()

@@ -1,7 +1,7 @@
 """Frames in and out of the session's own transaction by COPY: the fast way for many rows."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import polars as pl
 from sqlalchemy.orm import Session
@@ -13,14 +13,17 @@ _ROWS_OF_PIECE = 4_000
 
 def copy_in(session: Session, table: str, frame: pl.DataFrame) -> None:
     """Writes a frame into a temporary table with the same columns in the same order."""
-    columns = ", ".join(frame.columns)
+    copy_pieces_in(session, table, frame.iter_slices(_ROWS_OF_PIECE))
+
+
+def copy_pieces_in(session: Session, table: str, pieces: Iterable[pl.DataFrame]) -> None:
+    """The same with a frame that is made piece by piece: the database reads one while the next one is made."""
     connection = driver_of(session)
     with (
         connection.cursor() as cursor,
-        cursor.copy(f"copy {table} ({columns}) from stdin (format csv, null '')".encode()) as copy,
+        cursor.copy(f"copy {table} from stdin (format csv, null '')".encode()) as copy,
     ):
-        # the database reads a piece while the next one is written here
-        for piece in frame.iter_slices(_ROWS_OF_PIECE):
+        for piece in pieces:
             copy.write(piece.write_csv(include_header=False, null_value="", quote_style="necessary"))
 
 

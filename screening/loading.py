@@ -143,10 +143,7 @@ def _prepared(session: Session, upload: Upload, this: Round, weigh: Weigh, *, is
 def _load_part(own: _Load, part: reading.Part, receipt: receipts.Receipt, problems: receipts.Problems) -> None:
     rows = part.answers.with_row_index("key")
     students = rows.select("key", "student_number", "school_code", "student_name")
-    with beside(own.session, lambda: matching.match(own.session, students, own.matching)) as found:
-        forms = {form: _form(rows, form) for form in own.forms}
-        written = {form: _written(own, form, frame) for form, frame in forms.items()}
-    matched = _once(found.result(), receipt.students)
+    matched = _once(matching.match(own.session, students, own.matching), receipt.students)
     problems.add(_verdict_problems(rows, matched))
     taken = matched.filter(pl.col("verdict").is_null())
     receipt.students.update(taken.get_column("student_id"))
@@ -155,11 +152,11 @@ def _load_part(own: _Load, part: reading.Part, receipt: receipts.Receipt, proble
         pl.col("verdict").is_null() | ~pl.col("verdict").is_in(list(matching.NOBODY))
     )
     stored = _stored(own, matched.filter(is_known))
-    judged = {form: _judged(own, form, frame, matched, stored) for form, frame in forms.items()}
+    judged = {form: _judged(own, form, rows, matched, stored) for form in own.forms}
     for form, frame in judged.items():
         receipt.count(form, dict(frame.group_by("outcome").len().iter_rows()))
         problems.add(_differs_problems(form, rows, frame))
-    revisions = _keep(own, judged, written, matched, stored) if own.is_kept else None
+    revisions = _keep(own, judged, matched, stored) if own.is_kept else None
     own.weigh(own.session, revisions, _safety_signals(own, judged, rows, matched), own.now, own.rules)
 
 
@@ -194,33 +191,23 @@ def _stored(own: _Load, known: pl.DataFrame) -> pl.DataFrame:
 # -- what becomes of each form -------------------------------------------------------------------------------------
 
 
-def _form(rows: pl.DataFrame, form: FormKey) -> pl.DataFrame:
-    """One form of every row: its answers and scores."""
-    prefix = ".".join((*form, ""))
+def _judged(own: _Load, form: FormKey, rows: pl.DataFrame, matched: pl.DataFrame, stored: pl.DataFrame) -> pl.DataFrame:
+    """One form of every row: its answers and scores, and what becomes of it (`outcome`, `attempt`, `revision`);
+    `is_stored` where exactly these answers stand in the database already, whatever becomes of the row."""
+    code, name = form
+    prefix = f"{code}.{name}."
     answers = [
         pl.col(column).alias(column.removeprefix(prefix)) for column in rows.columns if column.startswith(prefix)
     ]
-    return rows.select("key", *answers)
-
-
-def _written(own: _Load, form: FormKey, frame: pl.DataFrame) -> pl.DataFrame:
-    """What may come into the database of one form."""
-    instrument = own.rules.instruments[form[0]]
-    return results.written(frame if own.is_kept else frame.clear(), instrument, form[1])
-
-
-def _judged(
-    own: _Load, form: FormKey, answers: pl.DataFrame, matched: pl.DataFrame, stored: pl.DataFrame
-) -> pl.DataFrame:
-    """One form of every row: its answers and scores, and what becomes of it (`outcome`, `attempt`, `revision`);
-    `is_stored` where exactly these answers stand in the database already, whatever becomes of the row."""
-    before = answers.join(matched.select("key", "verdict"), on="key", how="left", maintain_order="left").join(
-        _latest(stored, form), on="key", how="left", maintain_order="left"
+    before = (
+        rows.select("key", *answers)
+        .join(matched.select("key", "verdict"), on="key", how="left", maintain_order="left")
+        .join(_latest(stored, form), on="key", how="left", maintain_order="left")
     )
     has_before = pl.col("attempt_before").is_not_null()
     is_out = (pl.col("taken") == "rejected") | pl.col("verdict").is_not_null() | pl.lit(own.is_refused)
     # written out only where there is something to compare with
-    is_same = results.answers_text(own.rules.instruments[form[0]]) == pl.col("answers_before")
+    is_same = results.answers_text(own.rules.instruments[code]) == pl.col("answers_before")
     is_same = is_same if stored.height else pl.lit(False)
     return before.with_columns(
         pl.when(pl.col("taken") == "not_answered")
@@ -257,34 +244,25 @@ def _latest(stored: pl.DataFrame, form: FormKey) -> pl.DataFrame:
     )
 
 
-def _keep(
-    own: _Load,
-    judged: Mapping[FormKey, pl.DataFrame],
-    written: Mapping[FormKey, pl.DataFrame],
-    matched: pl.DataFrame,
-    stored: pl.DataFrame,
-) -> Revisions:
+def _keep(own: _Load, judged: Mapping[FormKey, pl.DataFrame], matched: pl.DataFrame, stored: pl.DataFrame) -> Revisions:
     """Appends what is to be kept of a part, and the result of every student of whom something was."""
-    new = {form: frame.filter(pl.col("outcome").is_in(KEPT)) for form, frame in judged.items()}
-    forms = pl.concat(
-        [written[form].join(frame.select("key", *_WHICH), on="key", how="inner") for form, frame in new.items()]
-    )
     account: dict[str, Any] = {
         "rules": own.rules,
         "upload_id": own.upload.id,
         "recorded_by": own.upload.received_by,
         "at": own.now,
     }
-    with beside(own.session, lambda: results.append_forms(own.session, forms, matched, **account)):
+    is_kept = pl.col("outcome").is_in(KEPT)
+    sent = {form: frame.with_columns(is_kept.alias("is_kept")) for form, frame in judged.items()}
+    results.send_forms(own.session, sent, matched, own.rules)
+    with beside(own.session, lambda: results.append_forms(own.session, **account)):
+        new = {form: frame.filter(is_kept) for form, frame in judged.items()}
         verdicts = _verdicts(own, new, matched, stored)
         drawn = None if own.has_stored else results.drawn_up(verdicts, matched)
     if drawn is None:
         before = results.standing(own.session, own.upload.round_id, verdicts, matched)
         drawn = results.drawn_up(verdicts, matched, before)
     return results.append_results(own.session, drawn, **account)
-
-
-_WHICH = [pl.col(column).cast(pl.Int16) for column in ("attempt", "revision")]
 
 
 def _verdicts(

@@ -16,8 +16,9 @@ from sqlalchemy.orm import Session
 from instruments import scoring
 from instruments.definition import Instrument
 from screening import access, rounds, tiers
-from screening.copying import copy_in, copy_out
+from screening.copying import copy_in, copy_out, copy_pieces_in
 
+_STUDENTS_AT_ONCE = 10_000
 FormKey = tuple[str, str]
 """Instrument code and the name of its form (self, youth, parent, teacher)."""
 
@@ -274,34 +275,55 @@ def begin(session: Session) -> None:
     )
 
 
-def written(answers: pl.DataFrame, instrument: Instrument, form: str) -> pl.DataFrame:
-    """One form of many rows (key and the columns of `scored`) as `append_forms` takes it, but for the columns attempt
-    and revision."""
-    return answers.select(
-        "key",
-        pl.lit(instrument.code).alias("instrument"),
-        pl.lit(informant_of(form)).alias("informant"),
-        answers_text(instrument).alias("answers"),
-        pl.col("status").cast(pl.String),
-        pl.col("n_missing").cast(pl.Int16).alias("missing_count"),
-        scores_text(instrument).alias("scores"),
-    )
+def send_forms(
+    session: Session, forms: Mapping[FormKey, pl.DataFrame], matched: pl.DataFrame, rules: rounds.RoundRules
+) -> None:
+    """Brings forms to the database: frames by form, as `scored` makes them, each with one row for every `key` from 0
+    on in order, of which `is_kept` are sent. In the order of the indexes: what comes one after the other goes onto the
+    same page."""
+    session.execute(text("truncate new_forms"))
+    order = matched.filter(pl.col("student_id").is_not_null()).select("key", "student_id", "school_id")
+    pieces = order.sort("student_id").iter_slices(_STUDENTS_AT_ONCE)
+    copy_pieces_in(session, "new_forms", (_as_stored(forms, piece, rules) for piece in pieces))
+
+
+def _as_stored(forms: Mapping[FormKey, pl.DataFrame], students: pl.DataFrame, rules: rounds.Rules) -> pl.DataFrame:
+    """What of these students is kept, in the columns of `new_forms`."""
+    found = []
+    for (code, form), frame in forms.items():
+        instrument = rules.instruments[code]
+        needed = frame.select(
+            *item_ids(instrument),
+            *(scale.id for scale in instrument.scales),
+            *("attempt", "revision", "status", "n_missing", "is_kept"),
+        )
+        own = pl.concat([students.drop("key"), needed[students.get_column("key")]], how="horizontal")
+        found.append(
+            own.filter("is_kept").select(
+                "student_id",
+                "school_id",
+                pl.lit(code).alias("instrument"),
+                pl.lit(informant_of(form)).alias("informant"),
+                "attempt",
+                "revision",
+                answers_text(instrument).alias("answers"),
+                pl.col("status").cast(pl.String),
+                pl.col("n_missing").alias("missing_count"),
+                scores_text(instrument).alias("scores"),
+            )
+        )
+    return pl.concat(found, how="vertical_relaxed").sort("student_id", maintain_order=True)
 
 
 def append_forms(
     session: Session,
-    forms: pl.DataFrame,
-    matched: pl.DataFrame,
     *,
     rules: rounds.RoundRules,
     upload_id: uuid.UUID,
     recorded_by: uuid.UUID | None,
     at: dt.datetime,
 ) -> None:
-    """Appends administrations of students of `matched`: what `written` makes, with attempt and revision."""
-    session.execute(text("truncate new_forms"))
-    columns = ("key", "instrument", "informant", "attempt", "revision", "answers", "status", "missing_count", "scores")
-    copy_in(session, "new_forms", _by_student(forms.select(columns), matched))
+    """Appends what was sent, as administrations."""
     session.execute(
         text(
             "insert into administrations (district_id, round_id, student_id, informant, instrument, attempt, revision,"
@@ -320,14 +342,8 @@ def append_forms(
 
 
 def _by_student(rows: pl.DataFrame, matched: pl.DataFrame) -> pl.DataFrame:
-    """With student_id and school_id in the place of `key`, and in the order of the indexes: what comes one after the
-    other goes onto the same page."""
-    return (
-        matched.select("key", "student_id", "school_id")
-        .join(rows, on="key", maintain_order="right")
-        .drop("key")
-        .sort("student_id", maintain_order=True)
-    )
+    """With student_id and school_id in the place of `key`, in the order of the indexes."""
+    return matched.select("key", "student_id", "school_id").join(rows, on="key").drop("key").sort("student_id")
 
 
 @dataclass(frozen=True)
