@@ -116,7 +116,7 @@ def main(
             tell(json.dumps(said, ensure_ascii=False, indent=2)) if as_json else _show(found)
         else:
             _invite(invited, address)
-            told.begin(lambda: _show(figures.take(shown, inhabited)))
+            told.begin(lambda: _show(figures.take(shown, inhabited)), after=lambda: _is_served(host, port))
         if not is_served:
             return 0 if found.is_closed else NOT_CLOSED
         sys.stdout.flush()
@@ -127,17 +127,24 @@ def main(
 
 
 class _Told:
-    """What is told beside the service that has begun; the database is let go when all is said."""
+    """What is told beside the service, when that has begun; the database is let go when all is said."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._telling: threading.Thread | None = None
+        self._closing = threading.Event()
 
-    def begin(self, telling: Callable[[], None]) -> None:
-        self._telling = threading.Thread(target=telling, name="figures", daemon=True)
+    def begin(self, telling: Callable[[], None], *, after: Callable[[], bool]) -> None:
+        self._telling = threading.Thread(target=self._tell, args=(telling, after), name="figures", daemon=True)
         self._telling.start()
 
+    def _tell(self, telling: Callable[[], None], after: Callable[[], bool]) -> None:
+        while not after() and not self._closing.wait(0.1):
+            pass
+        telling()
+
     def close(self) -> None:
+        self._closing.set()
         if self._telling is not None:
             self._telling.join(GRACE_SECONDS)
         self._database.dispose()
@@ -149,7 +156,7 @@ def _nothing(*_: object) -> None:
 
 def _import_the_web() -> None:
     """What serving takes beside what the making does; the one is imported while the other waits."""
-    for name in ("api.app", "api.worker", "uvicorn"):
+    for name in ("api.app", "api.worker", "uvicorn.protocols.http.auto", "uvicorn.protocols.websockets.auto"):
         importlib.import_module(name)
 
 
@@ -193,7 +200,10 @@ def staged(
         standing = stage.find(database, own)
         if standing is not None:
             told("the district of an earlier start")
-            meet(standing)
+            with ThreadPoolExecutor(1) as aside:
+                meeting = aside.submit(meet, standing)
+                meanwhile()
+                meeting.result()
             return standing
     raise LookupError(code)
 
@@ -226,6 +236,11 @@ def _is_free(host: str, port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def _is_served(host: str, port: int) -> bool:
+    with socket.socket() as tried:
+        return tried.connect_ex((host, port)) == 0
 
 
 def _clocked(began: float) -> Callable[[str], None]:

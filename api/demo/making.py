@@ -76,18 +76,16 @@ def build(
     hiring = beside.begin(_hire, database, district.id, others, schools)  # the district's own need not wait
     stage = Stage(database, district.id, schools, people, {}, db_now(database))
     told("schools")
-    of_earlier, of_others = [_enroll_beside(stage, pupils, beside) for pupils in _lists(town)]
-    meanwhile()
-    stage = replace(stage, people=[*people, *hiring.result()])
-    files = answering.files(town)
     with ThreadPoolExecutor(LOADERS) as workers:
-        of_earlier.result()
-        stage = _with_history(stage)
-        earlier = workers.submit(answering.send, stage, answering.earlier(town), weigh)
+        of_earlier, of_others = [_enroll_beside(stage, pupils, beside) for pupils in _lists(town)]
+        looking_back = workers.submit(_look_back, stage, town, of_earlier, weigh)
+        meanwhile()
+        stage = replace(stage, people=[*people, *hiring.result()])
+        files = answering.files(town)
         of_others.result()
         told("staff and students")
         stage = _with_open_rounds(stage)
-        earlier.result()
+        stage = replace(stage, rounds={**stage.rounds, **looking_back.result()})
         told("an earlier round, and a new one")
         _take_answers(stage, town, files, lambda one: workers.submit(answering.send, stage, one, weigh), told, is_in)
     return stage
@@ -168,7 +166,10 @@ def _commit(database: Database, bare: Stage, listed: uuid.UUID, on: dt.date) -> 
 # -- rounds -------------------------------------------------------------------------------------------
 
 
-def _with_history(stage: Stage) -> Stage:
+def _look_back(stage: Stage, town: Town, enrolled: "Future[None]", weigh: Weigh) -> Mapping[str, uuid.UUID]:
+    """The earlier round, with its answers, of schools that are enrolled."""
+    file = answering.earlier(town)
+    enrolled.result()
     by = stage.who("district_admin")
     schools = [stage.schools[code] for code in HISTORY_SCHOOLS]
     with stage.database.unit(stage.scope) as session:
@@ -177,7 +178,9 @@ def _with_history(stage: Stage) -> Stage:
             session, HISTORY, policy.shipped(), _OWN, range(7, 13), opens_at=then,
             closes_at=then + dt.timedelta(days=10), school_ids=schools, is_historical=True, by=by,
         )  # fmt: skip
-    return replace(stage, rounds={HISTORY: made.id})
+    known = {HISTORY: made.id}
+    answering.send(replace(stage, rounds=known), file, weigh)
+    return known
 
 
 def _with_open_rounds(stage: Stage) -> Stage:
@@ -201,7 +204,7 @@ def _with_open_rounds(stage: Stage) -> Stage:
         for one in made.values():
             rounds.open(session, one.id, by=by)
     ids = {name: one.id for name, one in made.items()}
-    return replace(stage, rounds={**stage.rounds, **ids}, started_at=now)
+    return replace(stage, rounds=ids, started_at=now)
 
 
 def _move_and_join(stage: Stage, town: Town) -> None:
