@@ -211,6 +211,7 @@ class _Watch:
         reading.read_answers = self._watched_reading(reading.read_answers)
         for module, name, phase in (
             (matching, "match", "matching"),
+            (results, "send_forms", "sending forms"),
             (results, "append_forms", "forms"),
             (results, "decided", "deciding"),
             (results, "append_results", "results"),

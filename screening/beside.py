@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
+import psycopg
 from sqlalchemy.orm import Session
 
 from screening.statements import driver_of
@@ -26,7 +27,8 @@ def beside(session: Session, act: Callable[[], T]) -> Iterator["Future[T]"]:
             yield doing
         except BaseException:
             while not doing.done():  # what was not begun yet cannot be broken off
-                connection.cancel()
+                with suppress(psycopg.Error):
+                    connection.cancel_safe()
                 wait([doing], timeout=0.1)
             raise
         doing.result()
