@@ -16,7 +16,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
 
@@ -179,22 +179,7 @@ def staged(
     for attempt in count(1):
         own = code if attempt == 1 else f"{code}-{attempt}"
         if not stage.is_begun(database, own):
-            with hands.crew(beside) as crew, ThreadPoolExecutor(2) as aside:
-                cared = care.Care(inhabited, crew)
-                made = making.build(
-                    database,
-                    own,
-                    inhabited,
-                    beside=beside,
-                    weigh=weigh,
-                    told=told,
-                    meanwhile=meanwhile,
-                    is_in=cared.begin,
-                )
-                besides = aside.submit(meet, made), aside.submit(care.deliver, database, made.district_id, settings)
-                cared.end(made, settings)
-                for one in besides:
-                    one.result()
+            made = _made(database, settings, inhabited, own, beside, weigh, told, meanwhile, meet)
             told("people who looked, talked and came back")
             return made
         standing = stage.find(database, own)
@@ -206,6 +191,38 @@ def staged(
                 meeting.result()
             return standing
     raise LookupError(code)
+
+
+def _made(
+    database: Database,
+    settings: Settings,
+    inhabited: Town,
+    code: str,
+    beside: Hands,
+    weigh: Weigh,
+    told: Callable[[str], None],
+    meanwhile: Callable[[], None],
+    meet: Callable[[Stage], None],
+) -> Stage:
+    besides = list[Future[None]]()
+    with hands.crew(beside) as crew, ThreadPoolExecutor(2) as aside:
+        cared = care.Care(inhabited, crew)
+        made = making.build(
+            database,
+            code,
+            inhabited,
+            beside=beside,
+            weigh=weigh,
+            told=told,
+            meanwhile=meanwhile,
+            are_there=lambda begun: besides.append(aside.submit(meet, begun)),
+            is_in=cared.begin,
+        )
+        besides.append(aside.submit(care.deliver, database, made.district_id, settings))
+        cared.end(made, settings)
+        for one in besides:
+            one.result()
+    return made
 
 
 def _open(settings: Settings, *, is_migrated: bool) -> Database:

@@ -60,12 +60,13 @@ def build(
     weigh: Weigh = raising.weigh_load,
     told: Told = lambda _: None,
     meanwhile: Callable[[], object] = lambda: None,
+    are_there: Callable[[Stage], object] = lambda _: None,
     is_in: Callable[[Stage, str], object] = lambda *_: None,
 ) -> Stage:
     """Makes the district `code` and takes it as far as its round's alerts; `told` hears of each step.
 
-    `meanwhile` is done here while the students are enrolled beside. `is_in` hears of each school when all its answers
-    are in.
+    `meanwhile` is done here while the students are enrolled beside. `are_there` hears when all people are, and `is_in`
+    of each school when all its answers are in.
     """
     district = staff.create_district(database, code, DISTRICT_NAME)
     with database.unit(access.Scope(district.id)) as session:
@@ -84,6 +85,7 @@ def build(
         files = answering.files(town)
         of_others.result()
         told("staff and students")
+        are_there(stage)
         stage = _with_open_rounds(stage)
         stage = replace(stage, rounds={**stage.rounds, **looking_back.result()})
         told("an earlier round, and a new one")
