@@ -18,7 +18,7 @@ from instruments.definition import Instrument
 from screening import access, rounds, tiers
 from screening.copying import copy_in, copy_out, copy_pieces_in
 
-_STUDENTS_AT_ONCE = 10_000
+_STUDENTS_AT_ONCE = 4_000
 FormKey = tuple[str, str]
 """Instrument code and the name of its form (self, youth, parent, teacher)."""
 
