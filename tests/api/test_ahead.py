@@ -18,7 +18,7 @@ from api.demo import hands
 from screening import embedded, migration
 from screening.db import Database
 from screening.settings import Settings
-from tests.conftest import MASTER_KEY
+from tests.conftest import MASTER_KEY, MEMORY
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def settings(tmp_path: Path) -> Settings:
 @pytest.fixture
 def home() -> Iterator[Path]:
     """A short folder: pytest's own are too long for a socket on some systems."""
-    folder = Path(tempfile.mkdtemp(prefix="home-", dir="/tmp")).resolve()
+    folder = Path(tempfile.mkdtemp(prefix="home-", dir=MEMORY if MEMORY.is_dir() else None)).resolve()
     yield folder
     shutil.rmtree(folder)
 
