@@ -1,8 +1,9 @@
 """The counselor's queue: who waits to be looked at, who answers, and what came of looking."""
 
 import datetime as dt
+import itertools
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,7 +14,6 @@ from alerts import cases, raising, routing
 from alerts.models import Acknowledgement, Alert, AlertReason, Triage
 from screening import access, audit, sealing, students
 from screening.errors import Conflict, NotFound, Refused
-from screening.inserting import as_array
 from screening.results import Signal
 from screening.statements import Statement
 
@@ -92,10 +92,7 @@ class AlertStory:
     triages: tuple[Triage, ...]
 
 
-_COLUMNS = (
-    "a.id, a.school_id, a.student_id, a.round_id, a.upload_id, a.place, a.source, a.tier, a.has_self_harm, a.state,"
-    " a.opened_at, a.raised_at, a.answer_by, a.see_by, a.owner_id, a.closed_at"
-)
+_COLUMNS = ", ".join(f"a.{name}" for name in QueueRow._fields[: QueueRow._fields.index("proposed_by")])
 _PROPOSED_BY = (
     "(select t.proposed_by from triages t where t.district_id = :district and t.alert_id = q.id"
     " and q.state = 'acknowledged' and t.outcome in ('monitor', 'not_confirmed', 'wrong_student')"
@@ -106,7 +103,15 @@ _BESIDE = (
     f"{_PROPOSED_BY},"  # noqa: S608 - made of the constant above
     " (select s.code from schools s where s.district_id = :district and s.id = q.school_id) as school,"
     " (select c.id from cases c where c.district_id = :district and c.student_id = q.student_id"
-    " and c.state <> 'closed') as case_id"
+    " and c.state <> 'closed') as case_id,"
+    " w.*"
+)
+_HEAVIEST_FIRST = "order by r.tier desc, r.noticed_at, r.rule"
+_REASONS = (
+    f"cross join lateral (select array_agg(r.rule {_HEAVIEST_FIRST}) as rules,"  # noqa: S608 - made of the constant
+    f" array_agg(r.source {_HEAVIEST_FIRST}) as sources, array_agg(r.tier {_HEAVIEST_FIRST}) as tiers,"
+    f" array_agg(r.noticed_at {_HEAVIEST_FIRST}) as times from alert_reasons r"
+    " where r.district_id = :district and r.alert_id = q.id) w"
 )
 _OF_SCHOOL = (
     " from alerts a where a.district_id = :district and a.{school} and a.tier = t.tier and a.closed_at is null"
@@ -133,8 +138,10 @@ _AT_NONE = (
 
 def _queue_of(places: str) -> Statement:
     return Statement(
-        f"select q.*, {_BESIDE} from ({places}) q"  # noqa: S608 - made of the constants above
-        " order by q.tier desc, q.answer_by, q.id limit :limit"
+        f"select q.*, {_BESIDE} from"  # noqa: S608 - made of the constants above
+        f" (select f.* from ({places}) f order by f.tier desc, f.answer_by, f.id limit :limit) q {_REASONS}"
+        " order by q.tier desc, q.answer_by, q.id",
+        is_planned_once=True,
     )
 
 
@@ -143,7 +150,7 @@ _QUEUE_OF_DISTRICT = _queue_of(f"{_AT_SCHOOLS} union all {_AT_NONE}")
 """Only who sees the whole district sees what fitted no school."""
 _ONE = text(
     f"select q.*, {_BESIDE} from"  # noqa: S608 - made of the constants above
-    f" (select {_COLUMNS} from alerts a where a.district_id = :district and a.id = :id) q"
+    f" (select {_COLUMNS} from alerts a where a.district_id = :district and a.id = :id) q {_REASONS}"
 )
 
 
@@ -159,11 +166,11 @@ def queue(
 ) -> list[QueueRow]:
     """The open alerts in scope that wait for a decision (or are in `states`): reds first, then by their time.
 
-    Two queries for any number of rows. With a case open an alert is `triaged`, and stays open until the case ends.
+    One query for any number of rows. With a case open an alert is `triaged`, and stays open until the case ends.
     """
     scope = access.scope_of(session)
     schools = scope.schools if school_id is None else [school_id]
-    rows = (_QUEUE_OF_DISTRICT if schools is None else _QUEUE_OF_SCHOOLS).run(
+    asked = (_QUEUE_OF_DISTRICT if schools is None else _QUEUE_OF_SCHOOLS).later(
         session,
         {
             "district": scope.district_id,
@@ -177,18 +184,18 @@ def queue(
             "limit": limit,
         },
     )
-    return _with_reasons(session, rows)
+    return list(itertools.starmap(_row, asked.tuples()))
 
 
 def alert(session: Session, alert_id: uuid.UUID) -> AlertStory:
     """One alert, open or closed, with what was said and done about it. Raises NotFound."""
     district_id = access.scope_of(session).district_id
-    row = session.execute(_ONE, {"district": district_id, "id": alert_id}).mappings().one_or_none()
+    row = session.execute(_ONE, {"district": district_id, "id": alert_id}).one_or_none()
     if row is None:
         raise NotFound("There is no such alert.")
     acts = {"district_id": district_id, "alert_id": alert_id}
     return AlertStory(
-        row=_with_reasons(session, [dict(row)])[0],
+        row=_row(*row),
         concerns=_concerns(session, alert_id),
         acknowledgements=tuple(session.scalars(select(Acknowledgement).filter_by(**acts).order_by(Acknowledgement.at))),
         triages=tuple(session.scalars(select(Triage).filter_by(**acts).order_by(Triage.proposed_at))),
@@ -383,19 +390,11 @@ def raise_concern(
 # -- reading ------------------------------------------------------------------------------------------
 
 
-_REASONS = Statement(
-    "select alert_id, rule, source, tier, noticed_at from alert_reasons"
-    " where district_id = :district and alert_id = any(cast(:ids as uuid[])) order by tier desc, noticed_at, rule"
-)
-
-
-def _with_reasons(session: Session, rows: Sequence[Mapping[str, Any]]) -> list[QueueRow]:
-    found: dict[uuid.UUID, list[Reason]] = {row["id"]: [] for row in rows}
-    if rows:
-        about = {"district": access.scope_of(session).district_id, "ids": as_array("uuid", found)}
-        for alert_id, *reason in _REASONS.later(session, about).tuples():
-            found[alert_id].append(Reason._make(reason))
-    return [QueueRow(**row, reasons=tuple(found[row["id"]])) for row in rows]
+def _row(*row: Any) -> QueueRow:
+    """Of what `_queue_of` and `_ONE` give: what a `QueueRow` says, in its order, and then its reasons column-wise."""
+    *plain, rules, sources, tiers, times = row
+    reasons = zip(rules or (), sources or (), tiers or (), times or (), strict=True)
+    return QueueRow._make((*plain, tuple(map(Reason._make, reasons))))
 
 
 def _concerns(session: Session, alert_id: uuid.UUID) -> tuple[str, ...]:

@@ -62,6 +62,7 @@ class DoorRoute(APIRoute):
     repeats: Repeats = "thing"
     is_streamed: bool = False
     is_guarded: bool = False
+    is_brief: bool = False
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] not in (self.methods or ()):
@@ -82,7 +83,7 @@ class DoorRoute(APIRoute):
             body = await bodies.read(request)
             request.state.digest = idempotency.digest_of(request, body)
             receive = bodies.again(body, receive)
-        async with seats.taken(scope, is_file=self.is_streamed):
+        async with seats.taken(scope, is_file=self.is_streamed, is_brief=self.is_brief):
             await super().handle(scope, receive, send)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -175,9 +176,13 @@ class Door(APIRouter):
         is_streamed: bool = False,
         is_conditional: bool = False,
         is_guarded: bool = False,
+        is_brief: bool = False,
         **more: Any,
     ) -> Callable[[_Handler], _Handler]:
-        """Declares a route; `roles` open it, or PUBLIC; where it `is_guarded`, wrong secrets are counted."""
+        """Declares a route; `roles` open it, or PUBLIC; where it `is_guarded`, wrong secrets are counted.
+
+        One that `is_brief` takes milliseconds, and many come at once: they let each other go first.
+        """
         allowed = frozenset(roles)
         if not allowed or not (allowed == PUBLIC or allowed <= access.ROLES):
             raise ValueError(f"{method} {path} must state its roles, of those there are")
@@ -203,7 +208,7 @@ class Door(APIRouter):
             if not isinstance(made, DoorRoute):
                 raise TypeError("a door makes door routes")
             made.roles, made.repeats = allowed, repeats
-            made.is_streamed, made.is_guarded = is_streamed, is_guarded
+            made.is_streamed, made.is_guarded, made.is_brief = is_streamed, is_guarded, is_brief
             return handler
 
         return make

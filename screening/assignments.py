@@ -88,8 +88,8 @@ class NotKeptAsSent(NotKept, InvalidUpload):
     """Some items or codes are not of this form: each is named, and the page is to be sent again."""
 
 
-def waiting(session: Session, assignment_id: uuid.UUID, *, now: dt.datetime) -> Waiting:
-    """What is to be filled in at this place. Raises NotFound."""
+def waiting(session: Session, assignment_id: uuid.UUID, *, now: dt.datetime | None = None) -> Waiting:
+    """What is to be filled in at this place, `now` or at the transaction's own time. Raises NotFound."""
     place = _read_place(session, assignment_id, now)
     informant = place.row["informant"]
     return Waiting(
@@ -101,8 +101,12 @@ def waiting(session: Session, assignment_id: uuid.UUID, *, now: dt.datetime) -> 
     )
 
 
-def save(session: Session, assignment_id: uuid.UUID, answers: Sent, *, by: access.Actor, now: dt.datetime) -> Saved:
+def save(
+    session: Session, assignment_id: uuid.UUID, answers: Sent, *, by: access.Actor, now: dt.datetime | None = None
+) -> Saved:
     """Saves a page of answers (item id -> code, None for a blank); the same page again changes nothing.
+
+    It is saved `now`, or at the transaction's own time, for which nobody has to ask the database first.
 
     A critical answer is kept for itself, so that changing it later does not undo it. Raises NotFound, NotKeptNow when
     the round is not open here, NotKeptAsSent naming every item or code that is not of this form.
@@ -112,19 +116,24 @@ def save(session: Session, assignment_id: uuid.UUID, answers: Sent, *, by: acces
     _must_be_open(place, pages)
     signals = _safety_signals(place, pages)
     if place.has_consent:
-        _keep_drafts(session, place, pages, now)
-        _keep_safety_answers(session, place, pages, now)
+        _keep_drafts(session, place, pages)
+        _keep_safety_answers(session, place, pages)
         audit.record(session, by, "answers.saved", "assignment", assignment_id, items=len(answers))
     return Saved(place.has_consent, signals, place.rules)
 
 
 def submit(
-    session: Session, assignment_id: uuid.UUID, *, by: access.Actor, now: dt.datetime, answers: Sent | None = None
+    session: Session,
+    assignment_id: uuid.UUID,
+    *,
+    by: access.Actor,
+    now: dt.datetime | None = None,
+    answers: Sent | None = None,
 ) -> Submitted:
     """Hands in what was saved, with `answers` as its last page: scored, decided and appended as a result revision.
 
-    Handing in the same again is once. Raises what `save` raises, Conflict (`differs`) when other answers were
-    handed in before, Refused (`no_consent`, `nothing_answered`).
+    It is handed in `now`, or at the transaction's own time. Handing in the same again is once. Raises what `save`
+    raises, Conflict (`differs`) when other answers were handed in before, Refused (`no_consent`, `nothing_answered`).
     """
     place = _place(session, assignment_id, now)
     pages = place.with_drafts(_by_instrument(place, answers or {}))
@@ -137,7 +146,7 @@ def submit(
         if repeated:
             return Submitted(place.student_id, place.round_id, None, place.rules)
         raise Refused("Nothing was answered yet.", code="nothing_answered")
-    revisions = _append(session, place, new, by, now)
+    revisions = _append(session, place, new, by)
     audit.record(session, by, "answers.submitted", "assignment", assignment_id, forms=len(new))
     return Submitted(place.student_id, place.round_id, revisions, place.rules)
 
@@ -162,6 +171,11 @@ class _Place:
     @property
     def round_id(self) -> uuid.UUID:
         return self.rules.round_id
+
+    @property
+    def now(self) -> dt.datetime:
+        found: dt.datetime = self.row["now"]
+        return found
 
     @property
     def has_consent(self) -> bool:
@@ -190,7 +204,7 @@ class _Place:
         return merged
 
 
-def _place(session: Session, assignment_id: uuid.UUID, now: dt.datetime) -> _Place:
+def _place(session: Session, assignment_id: uuid.UUID, now: dt.datetime | None) -> _Place:
     """Locks the assignment and reads it then, so that of a double click, or of two pages saved at the same moment,
     the second finds what the first did: a lock in the same statement would come after its snapshot."""
     about = {"district": access.scope_of(session).district_id, "assignment": assignment_id}
@@ -198,7 +212,7 @@ def _place(session: Session, assignment_id: uuid.UUID, now: dt.datetime) -> _Pla
     return _read_place(session, assignment_id, now)
 
 
-def _read_place(session: Session, assignment_id: uuid.UUID, now: dt.datetime) -> _Place:
+def _read_place(session: Session, assignment_id: uuid.UUID, now: dt.datetime | None) -> _Place:
     about = {"district": access.scope_of(session).district_id, "assignment": assignment_id}
     row = _READ_PLACE.first(session, about | {"now": now})
     if row is None:
@@ -222,15 +236,15 @@ def _must_be_open(place: _Place, pages: Mapping[str, Answers]) -> None:
 
 _LOCK_PLACE = Statement("select from assignments where district_id = :district and id = :assignment for no key update")
 _READ_PLACE = Statement(
-    "select a.round_id, a.student_id, a.informant, a.id, s.school_id,"  # noqa: S608 - our own SQL
+    "select a.round_id, a.student_id, a.informant, a.id, s.school_id, t.now,"  # noqa: S608 - our own SQL
     " cast(extract(year from age(o.opens_at, s.born_month + interval '1 month')) as smallint) as age,"
-    " cast(extract(year from age(cast(:now as timestamptz), s.born_month + interval '1 month')) as smallint)"
+    " cast(extract(year from age(t.now, s.born_month + interval '1 month')) as smallint)"
     "  as age_now,"
     " p.state as opening_state,"
     # of several rows of a child a refusal of either giver counts before any grant
     " (select jsonb_object_agg(c.given_by, c.decision) from (select distinct on (given_by) given_by, decision"
     "   from (select distinct on (student_id, given_by) given_by, decision from consents"
-    "    where district_id = :district and student_id = any(child.rows) and decided_at <= :now"
+    "    where district_id = :district and student_id = any(child.rows) and decided_at <= t.now"
     "    order by student_id, given_by, decided_at desc, recorded_at desc, decision = 'granted') l"
     "   order by given_by, decision = 'granted') c) as decisions,"
     " (select jsonb_object_agg(d.instrument, d.answers) from drafts d"
@@ -245,11 +259,12 @@ _READ_PLACE = Statement(
     "    where r.district_id = :district and r.student_id = any(child.rows) and r.round_id <> a.round_id"
     "    order by r.round_id, r.student_id, r.revision desc) t"
     "   join rounds e on e.district_id = :district and e.id = t.round_id) as earlier"
-    " from assignments a"
+    " from (select coalesce(cast(:now as timestamptz), now()) as now) t cross join assignments a"
     " join students s on s.district_id = a.district_id and s.id = a.student_id"
     " join rounds o on o.district_id = a.district_id and o.id = a.round_id"
     " left join openings p on p.district_id = a.district_id and p.round_id = a.round_id and p.school_id = s.school_id"
-    f" cross join lateral (select array{same_child.rows_of('a.student_id')} as rows) child"
+    # with an offset they are found once, not once for each of the two that ask
+    f" cross join lateral (select array{same_child.rows_of('a.student_id')} as rows offset 0) child"
     " where a.district_id = :district and a.id = :assignment"
 )
 
@@ -322,7 +337,7 @@ def _critical_answers(place: _Place, code: str, page: Answers) -> dict[str, int]
     }
 
 
-def _keep_drafts(session: Session, place: _Place, pages: Mapping[str, Answers], now: dt.datetime) -> None:
+def _keep_drafts(session: Session, place: _Place, pages: Mapping[str, Answers]) -> None:
     for code, whole in place.with_drafts(pages).items():
         if code in pages:
             _KEEP_DRAFT.later(
@@ -331,17 +346,17 @@ def _keep_drafts(session: Session, place: _Place, pages: Mapping[str, Answers], 
                 | {
                     "instrument": code,
                     "answers": [whole.get(item) for item in results.item_ids(place.rules.instruments[code])],
-                    "now": now,
+                    "now": place.now,
                 },
             )
 
 
-def _keep_safety_answers(session: Session, place: _Place, pages: Mapping[str, Answers], now: dt.datetime) -> None:
+def _keep_safety_answers(session: Session, place: _Place, pages: Mapping[str, Answers]) -> None:
     for code, page in pages.items():
         for item, answer in _critical_answers(place, code, page).items():
             _KEEP_SAFETY_ANSWER.later(
                 session,
-                _owner(session, place) | {"instrument": code, "item": item, "answer": answer, "now": now},
+                _owner(session, place) | {"instrument": code, "item": item, "answer": answer, "now": place.now},
             )
 
 
@@ -409,7 +424,7 @@ def _form(place: _Place, code: str, form: str, attempt: int, revision: int, answ
     return _Form(code, form, attempt, revision, answers, scoring.score_one(by_item, instrument, form))
 
 
-def _append(session: Session, place: _Place, new: Sequence[_Form], by: access.Actor, now: dt.datetime) -> Revisions:
+def _append(session: Session, place: _Place, new: Sequence[_Form], by: access.Actor) -> Revisions:
     forms = [*new, *_stored_forms(place)]
     verdict = tiers.decide_one(
         [(form.code, form.form, form.scored) for form in forms],
@@ -433,7 +448,7 @@ def _append(session: Session, place: _Place, new: Sequence[_Form], by: access.Ac
         | _columns(place, new)
         | {
             "by": by.person,
-            "now": now,
+            "now": place.now,
             "rules": place.rules.rule_set_id,
             "assignment": place.row["id"],
             "validity": verdict.validity,

@@ -33,10 +33,15 @@ FEW = 100
 
 
 class Statement:
-    """One statement with `:names` as SQLAlchemy's text has them; each connection prepares it once."""
+    """One statement with `:names` as SQLAlchemy's text has them; each connection prepares it once.
 
-    def __init__(self, sql: str) -> None:
+    One that `is_planned_once` is not planned anew for the values of each time, even where the planner believes that
+    to pay: a long statement takes longer to plan than to run.
+    """
+
+    def __init__(self, sql: str, *, is_planned_once: bool = False) -> None:
         self.sql = sql
+        self.is_planned_once = is_planned_once
         self.names = list(dict.fromkeys(_NAMED.findall(sql)))
         numbers = {name: f"${number}" for number, name in enumerate(self.names, start=1)}
         self.query = _NAMED.sub(lambda found: numbers[found[1]], sql).encode()
@@ -102,6 +107,9 @@ class Later:
 
 
 _BEGIN, _COMMIT = Statement("begin"), Statement("commit")
+_PLAN_ONCE, _PLAN_AS_USUAL = (
+    Statement(f"select set_config('plan_cache_mode', '{mode}', true)") for mode in ("force_generic_plan", "auto")
+)
 
 
 @dataclass(eq=False)
@@ -117,12 +125,18 @@ class _Line:
     def put_off(self, statement: Statement, parameters: Mapping[str, Any]) -> Later:
         self._begin()
         made = Later(self, statement, *self.written(statement, parameters))
-        self.waiting.append(made)
+        if statement.is_planned_once:
+            self.waiting += [self._plain(_PLAN_ONCE), made, self._plain(_PLAN_AS_USUAL)]
+        else:
+            self.waiting.append(made)
         return made
+
+    def _plain(self, statement: Statement) -> Later:
+        return Later(self, statement, [], (), [])
 
     def _begin(self) -> None:
         if not self.waiting and self.connection.pgconn.transaction_status == TransactionStatus.IDLE:
-            self.waiting.append(Later(self, _BEGIN, [], (), []))
+            self.waiting.append(self._plain(_BEGIN))
 
     def written(self, statement: Statement, parameters: Mapping[str, Any]) -> tuple[Any, tuple[int, ...], Any]:
         values = [parameters[name] for name in statement.names]

@@ -156,7 +156,7 @@ class ConcernView(View):
     location: str
 
 
-@door.get("", roles=LOOKING)
+@door.get("", roles=LOOKING, is_brief=True)
 def queue(
     request: Request,
     session: SessionDep,
@@ -212,7 +212,7 @@ def show(alert_id: Id, request: Request, session: SessionDep, by: ActorDep, now:
     return shown
 
 
-@door.post("/{alert_id}/acknowledgement", roles=ANSWERING)
+@door.post("/{alert_id}/acknowledgement", roles=ANSWERING, is_brief=True)
 def acknowledge(
     alert_id: Id, request: Request, session: SessionDep, by: ActorDep, now: NowDep, response: Response
 ) -> AlertStoryView:

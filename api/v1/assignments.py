@@ -1,18 +1,18 @@
 """A form filled in page by page: saved, noticed at once where it must be, and handed in."""
 
 import contextlib
-import datetime as dt
 import uuid
 from collections.abc import Iterator, Mapping
 from typing import Annotated
 
 from fastapi import Query, Request, Response
 from pydantic import Field
+from sqlalchemy.orm import Session
 
 from alerts import raising
-from api.deps import CARING, ActorDep, Body, DatabaseDep, Door, Id, NowDep, SessionDep, View, located
+from api.deps import CARING, ActorDep, Body, DatabaseDep, Door, Id, SessionDep, View, located
 from instruments.definition import Instrument
-from screening import access, assignments, codes, wordings
+from screening import access, assignments, codes, db, wordings
 from screening.db import Database
 
 door = Door(prefix="/v1/assignments", tag="assignments")
@@ -82,14 +82,14 @@ class QuestionsView(View):
     forms: list[FormView]
 
 
-@door.get("/{assignment_id}", roles=FILLING)
+@door.get("/{assignment_id}", roles=FILLING, is_brief=True)
 def questions(
-    assignment_id: Id, session: SessionDep, by: ActorDep, now: NowDep, request: Request, language: Language = None
+    assignment_id: Id, session: SessionDep, by: ActorDep, request: Request, language: Language = None
 ) -> QuestionsView:
     """The questions in a language (by default the service's), and one's own answers so far."""
-    found = assignments.waiting(session, assignment_id, now=now)
+    found = assignments.waiting(session, assignment_id)
     wanted = language or request.app.state.settings.locale
-    on = now.astimezone(session.info["timezone"]).date()
+    on = db.now(session).astimezone(session.info["timezone"]).date()
     forms = []
     for instrument, form in found.forms:
         text = wordings.shown(session, instrument, wanted, on)
@@ -137,32 +137,29 @@ def _form(
     )
 
 
-@door.put("/{assignment_id}/answers", roles=FILLING)
-def save(
-    assignment_id: Id, body: AnswersBody, session: SessionDep, by: ActorDep, now: NowDep, database: DatabaseDep
-) -> SavedView:
+@door.put("/{assignment_id}/answers", roles=FILLING, is_brief=True)
+def save(assignment_id: Id, body: AnswersBody, session: SessionDep, by: ActorDep, database: DatabaseDep) -> SavedView:
     """Saves a page; the same page again changes nothing."""
-    with _heard(database, by, now):
-        saved = assignments.save(session, assignment_id, body.answers, by=by, now=now)
-    raising.raise_alerts(session, saved.signals, now=now, policy=saved.rules.policy)
+    with _heard(database, session, by):
+        saved = assignments.save(session, assignment_id, body.answers, by=by)
+    raising.raise_alerts(session, saved.signals, now=db.now(session), policy=saved.rules.policy)
     return SavedView(assignment_id=assignment_id, is_kept=saved.is_kept)
 
 
-@door.post("/{assignment_id}/submit", roles=FILLING, repeats="again")
+@door.post("/{assignment_id}/submit", roles=FILLING, repeats="again", is_brief=True)
 def submit(
     assignment_id: Id,
     session: SessionDep,
     by: ActorDep,
-    now: NowDep,
     database: DatabaseDep,
     response: Response,
     body: AnswersBody | None = None,
 ) -> SubmittedView:
     """Hands in what was saved, with `answers` as its last page; handing in the same again is once."""
-    with _heard(database, by, now):
-        done = assignments.submit(session, assignment_id, answers=body.answers if body else None, by=by, now=now)
+    with _heard(database, session, by):
+        done = assignments.submit(session, assignment_id, answers=body.answers if body else None, by=by)
     if done.revisions is not None:
-        raising.weigh(session, done.revisions, now=now, policy=done.rules.policy)
+        raising.weigh(session, done.revisions, now=db.now(session), policy=done.rules.policy)
     if by.own:
         codes.spend(session, by)
     located(response, f"/v1/results/{done.student_id}/{done.round_id}")
@@ -170,11 +167,11 @@ def submit(
 
 
 @contextlib.contextmanager
-def _heard(database: Database, by: access.Actor, now: dt.datetime) -> Iterator[None]:
+def _heard(database: Database, session: Session, by: access.Actor) -> Iterator[None]:
     """Critical answers that are refused reach a person all the same: the refusal does not undo this transaction."""
     try:
         yield
     except assignments.NotKept as refused:
         with database.unit(by.scope_as(FILLING)) as aside:
-            raising.raise_alerts(aside, refused.signals, now=now, policy=refused.rules.policy)
+            raising.raise_alerts(aside, refused.signals, now=db.now(session), policy=refused.rules.policy)
         raise

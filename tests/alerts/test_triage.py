@@ -88,7 +88,7 @@ def test_a_row_of_the_queue_says_why(cast: Cast) -> None:
     assert row.is_late(MONDAY + 3 * HOUR)
 
 
-def test_the_queue_asks_two_questions_however_long_it_is(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_queue_asks_one_question_however_long_it_is(cast: Cast, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     later = Statement.later
 
@@ -112,7 +112,7 @@ def test_the_queue_asks_two_questions_however_long_it_is(cast: Cast, monkeypatch
         for _ in range(30):
             ring(session, make_student(session, cast.school_a.id), ORANGE)
     monkeypatch.setattr(Statement, "later", counted)
-    assert statements(2) == statements(30) == 2
+    assert statements(2) == statements(30) == 1
 
 
 def test_an_upload_concern_stands_in_the_queue_with_its_place(cast: Cast) -> None:
