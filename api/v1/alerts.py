@@ -8,10 +8,11 @@ import datetime as dt
 import uuid
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import Query, Request, Response
 from sqlalchemy.orm import Session
+from typing_extensions import TypedDict
 
 from alerts import delivery, knowing, recusals, triage
 from alerts.triage import AlertStory, Cursor, QueueRow
@@ -85,15 +86,15 @@ class RecusalBody(Body):
     reason: Literal["subject", "relative", "other"]
 
 
-class ReasonView(View):
+class ReasonView(TypedDict):
     rule: str
     words: str
     tier: Tier
     noticed_at: dt.datetime
 
 
-class AlertView(View):
-    """An alert. What is null is not for this reader, or not there: an upload concern has no student."""
+class _Plain(TypedDict):
+    """What everybody who looks may see: that somebody must look, and by when."""
 
     id: uuid.UUID
     urgency: str
@@ -107,16 +108,25 @@ class AlertView(View):
     is_late: bool
     owner_id: uuid.UUID | None
     closed_at: dt.datetime | None
-    tier: Tier | None = None
-    has_self_harm: bool | None = None
-    source: str | None = None
-    student_id: uuid.UUID | None = None
-    student_name: str | None = None
-    round_id: uuid.UUID | None = None
-    upload_id: uuid.UUID | None = None
-    place: str | None = None
-    proposed_by: uuid.UUID | None = None
-    reasons: list[ReasonView] | None = None
+
+
+class _Told(TypedDict):
+    """What is for those who care for the student."""
+
+    tier: Tier | None
+    has_self_harm: bool | None
+    source: str | None
+    student_id: uuid.UUID | None
+    student_name: str | None
+    round_id: uuid.UUID | None
+    upload_id: uuid.UUID | None
+    place: str | None
+    proposed_by: uuid.UUID | None
+    reasons: list[ReasonView] | None
+
+
+class AlertView(_Plain, _Told):
+    """An alert. What is null is not for this reader, or not there: an upload concern has no student."""
 
 
 class TriageView(View):
@@ -138,9 +148,9 @@ class AnswerView(View):
 
 class AlertStoryView(AlertView):
     acknowledgements: list[AnswerView]
-    concerns: list[str] | None = None
-    triages: list[TriageView] | None = None
-    same_child: list[SameChildView] | None = None
+    concerns: list[str] | None
+    triages: list[TriageView] | None
+    same_child: list[SameChildView] | None
 
 
 class QueueView(View):
@@ -184,7 +194,7 @@ def queue(
     locale = request.app.state.settings.locale
     shown = _shown(session, kept, by, db.now(session), locale)
     banner = next((SILENT[locale].format(**found) for found in silent.rows()), None)
-    return QueueView.model_validate({"alerts": shown, "banner": banner})  # the page in one go
+    return QueueView.model_construct(alerts=shown, banner=banner)  # of rows that are typed: no need to check each
 
 
 @door.post("", roles=triage.CONCERNED, status=201, repeats="location")
@@ -207,7 +217,8 @@ def raise_concern(body: ConcernBody, session: SessionDep, by: ActorDep, now: Now
 def show(alert_id: Id, request: Request, session: SessionDep, by: ActorDep, now: NowDep) -> AlertStoryView:
     """One alert, with what was said and done about it; the reading is kept account of."""
     shown = _story(session, alert_id, by, now, request.app.state.settings.locale)
-    why = None if shown.student_id is None else knowing.ground(session, shown.student_id, by=by, now=now)
+    student_id = shown["student_id"]
+    why = None if student_id is None else knowing.ground(session, student_id, by=by, now=now)
     audit.record(session, by, "alert.read", "alert", alert_id, because=why or "role")
     return shown
 
@@ -321,17 +332,15 @@ def _story(session: Session, alert_id: uuid.UUID, by: access.Actor, now: dt.date
     if row.case_id is None and row.state == "triaged" and row.closed_at is None:
         # it joined the case of the same child's other row
         shown["case_id"] = next((each.case_id for each in reversed(found.triages) if each.case_id), None)
-    answers = [AnswerView(by=each.by, at=each.at) for each in found.acknowledgements]
-    if not _cares(by, row.school_id):
-        return AlertStoryView(**shown, acknowledgements=answers)
-    reads = _reads_words(session, row, by, now)
-    return AlertStoryView(
+    cares = _cares(by, row.school_id)
+    reads = cares and _reads_words(session, row, by, now)
+    return {
         **shown,
-        acknowledgements=answers,
-        concerns=list(found.concerns) if reads else None,
-        triages=_triages(session, found, reads=reads),
-        same_child=None if row.student_id is None else same_child(session, row.student_id),
-    )
+        "acknowledgements": [AnswerView(by=each.by, at=each.at) for each in found.acknowledgements],
+        "concerns": list(found.concerns) if reads else None,
+        "triages": _triages(session, found, reads=reads) if cares else None,
+        "same_child": same_child(session, row.student_id) if cares and row.student_id is not None else None,
+    }
 
 
 def _reads_words(session: Session, row: QueueRow, by: access.Actor, now: dt.datetime) -> bool:
@@ -366,15 +375,19 @@ def _cares(by: access.Actor, school_id: uuid.UUID | None) -> bool:
 
 def _shown(
     session: Session, rows: Sequence[QueueRow], by: access.Actor, now: dt.datetime, locale: str
-) -> list[dict[str, Any]]:
-    """What an `AlertView` is made of, row by row."""
+) -> list[AlertView]:
     cares = {school_id: _cares(by, school_id) for school_id in {row.school_id for row in rows}}
-    names = students.named(session, {row.student_id for row in rows if row.student_id and cares[row.school_id]}, by=by)
+    cared_for = [cares[row.school_id] for row in rows]
+    named = {row.student_id for row, is_told in zip(rows, cared_for, strict=True) if is_told and row.student_id}
+    names = students.named(session, named, by=by)
     say = _Speaker(session, locale)
-    return [_plain(row, now) | (_reasons(row, names, say) if cares[row.school_id] else {}) for row in rows]
+    return [
+        {**_plain(row, now), **(_told(row, names, say) if is_told else _NOT_TOLD)}
+        for row, is_told in zip(rows, cared_for, strict=True)
+    ]
 
 
-def _plain(row: QueueRow, now: dt.datetime) -> dict[str, Any]:
+def _plain(row: QueueRow, now: dt.datetime) -> _Plain:
     return {
         "id": row.id,
         "urgency": delivery.URGENCIES[row.tier],
@@ -391,9 +404,10 @@ def _plain(row: QueueRow, now: dt.datetime) -> dict[str, Any]:
     }
 
 
-def _reasons(row: QueueRow, names: Mapping[uuid.UUID, str], say: "_Speaker") -> dict[str, Any]:
+def _told(row: QueueRow, names: Mapping[uuid.UUID, str], say: "_Speaker") -> _Told:
+    words = say.words(row.round_id)
     return {
-        "tier": tier_name(row.tier),
+        "tier": TIERS[row.tier],
         "has_self_harm": row.has_self_harm,
         "source": row.source,
         "student_id": row.student_id,
@@ -403,15 +417,24 @@ def _reasons(row: QueueRow, names: Mapping[uuid.UUID, str], say: "_Speaker") -> 
         "place": row.place,
         "proposed_by": row.proposed_by,
         "reasons": [
-            {
-                "rule": reason.rule,
-                "words": say.words(row.round_id, reason.rule),
-                "tier": tier_name(reason.tier),
-                "noticed_at": reason.noticed_at,
-            }
-            for reason in row.reasons
+            {"rule": rule, "words": words.get(rule, rule), "tier": TIERS[tier], "noticed_at": noticed_at}
+            for rule, _, tier, noticed_at in row.reasons
         ],
     }
+
+
+_NOT_TOLD: _Told = {
+    "tier": None,
+    "has_self_harm": None,
+    "source": None,
+    "student_id": None,
+    "student_name": None,
+    "round_id": None,
+    "upload_id": None,
+    "place": None,
+    "proposed_by": None,
+    "reasons": None,
+}
 
 
 _SPOKEN = {
@@ -428,22 +451,26 @@ class _Speaker:
 
     def __init__(self, session: Session, locale: str) -> None:
         self.session, self.locale = session, locale
-        self._titles: dict[uuid.UUID, Mapping[str, str]] = {}
+        self._words: dict[uuid.UUID | None, Mapping[str, str]] = {}
 
-    def words(self, round_id: uuid.UUID | None, rule: str) -> str:
-        if rule in _SPOKEN:
-            return _SPOKEN[rule][self.locale]
-        if round_id is None:
-            return rule
-        return self._of(round_id).get(rule, rule)
-
-    def _of(self, round_id: uuid.UUID) -> Mapping[str, str]:
-        found = self._titles.get(round_id)
+    def words(self, round_id: uuid.UUID | None) -> Mapping[str, str]:
+        """The rules that may stand in an alert of this round, or of none, in words."""
+        found = self._words.get(round_id)
         if found is None:
-            found = self._titles[round_id] = _titles(rounds.rules_of(self.session, round_id).policy, self.locale)
+            found = self._words[round_id] = self._of(round_id)
         return found
+
+    def _of(self, round_id: uuid.UUID | None) -> Mapping[str, str]:
+        if round_id is None:
+            return _spoken(self.locale)
+        return _titles(rounds.rules_of(self.session, round_id).policy, self.locale)
 
 
 @lru_cache(maxsize=256)
 def _titles(frozen: policy.Policy, locale: str) -> Mapping[str, str]:
-    return {each.id: each.title.get(locale, each.title["en"]) for each in (*frozen.all_rules, *policy.MODEL_RULES)}
+    titles = {each.id: each.title.get(locale, each.title["en"]) for each in (*frozen.all_rules, *policy.MODEL_RULES)}
+    return titles | _spoken(locale)
+
+
+def _spoken(locale: str) -> dict[str, str]:
+    return {rule: words[locale] for rule, words in _SPOKEN.items()}
