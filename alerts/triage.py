@@ -92,16 +92,20 @@ class AlertStory:
     triages: tuple[Triage, ...]
 
 
-_COLUMNS = ", ".join(f"a.{name}" for name in QueueRow._fields[: QueueRow._fields.index("proposed_by")])
+def _own(relation: str) -> str:
+    """What a `QueueRow` says first, in its order: the alert's own columns."""
+    names = QueueRow._fields[: QueueRow._fields.index("proposed_by")]
+    return ", ".join(f"{relation}.{name}" for name in names)
+
+
 _PROPOSED_BY = (
     "(select t.proposed_by from triages t where t.district_id = :district and t.alert_id = q.id"
     " and q.state = 'acknowledged' and t.outcome in ('monitor', 'not_confirmed', 'wrong_student')"
     " and t.confirmed_at is null"
     " and t.tier = q.tier and t.proposed_at >= q.raised_at order by t.proposed_at desc limit 1) as proposed_by"
 )
-_BESIDE = (
-    f"{_PROPOSED_BY},"  # noqa: S608 - made of the constant above
-    " (select s.code from schools s where s.district_id = :district and s.id = q.school_id) as school,"
+_AND_BESIDE = (
+    f"{_own('q')}, {_PROPOSED_BY}, q.school,"  # noqa: S608 - made of the constant above
     " (select c.id from cases c where c.district_id = :district and c.student_id = q.student_id"
     " and c.state <> 'closed') as case_id,"
     " w.*"
@@ -122,23 +126,23 @@ _OF_SCHOOL = (
     " order by a.answer_by, a.id limit :limit"
 )
 _SCHOOLS = (
-    "select s.id from schools s where s.district_id = :district"
+    "select s.id, s.code from schools s where s.district_id = :district"
     " and (cast(:schools as uuid[]) is null or s.id = any(:schools))"
 )
 # A short walk of the index for every school and tier, so that a page costs the same however long the queue is.
 _AT_SCHOOLS = (
-    f"select f.* from ({_SCHOOLS}) s cross join unnest(cast(:tiers as smallint[])) as t(tier)"  # noqa: S608 - as below
-    f" cross join lateral (select {_COLUMNS}{_OF_SCHOOL.format(school='school_id = s.id')}) f"
+    f"select f.*, s.code as school from ({_SCHOOLS}) s cross join unnest(cast(:tiers as smallint[])) as t(tier)"  # noqa: S608 - as below
+    f" cross join lateral (select {_own('a')}{_OF_SCHOOL.format(school='school_id = s.id')}) f"
 )
 _AT_NONE = (
-    "select f.* from unnest(cast(:tiers as smallint[])) as t(tier)"  # noqa: S608 - as below
-    f" cross join lateral (select {_COLUMNS}{_OF_SCHOOL.format(school='school_id is null')}) f"
+    "select f.*, null as school from unnest(cast(:tiers as smallint[])) as t(tier)"  # noqa: S608 - as below
+    f" cross join lateral (select {_own('a')}{_OF_SCHOOL.format(school='school_id is null')}) f"
 )
 
 
 def _queue_of(places: str) -> Statement:
     return Statement(
-        f"select q.*, {_BESIDE} from"  # noqa: S608 - made of the constants above
+        f"select {_AND_BESIDE} from"  # noqa: S608 - made of the constants above
         f" (select f.* from ({places}) f order by f.tier desc, f.answer_by, f.id limit :limit) q {_REASONS}"
         " order by q.tier desc, q.answer_by, q.id",
         is_planned_once=True,
@@ -149,8 +153,9 @@ _QUEUE_OF_SCHOOLS = _queue_of(_AT_SCHOOLS)
 _QUEUE_OF_DISTRICT = _queue_of(f"{_AT_SCHOOLS} union all {_AT_NONE}")
 """Only who sees the whole district sees what fitted no school."""
 _ONE = text(
-    f"select q.*, {_BESIDE} from"  # noqa: S608 - made of the constants above
-    f" (select {_COLUMNS} from alerts a where a.district_id = :district and a.id = :id) q {_REASONS}"
+    f"select {_AND_BESIDE} from"  # noqa: S608 - made of the constants above
+    " (select a.*, (select s.code from schools s where s.district_id = :district and s.id = a.school_id) as school"
+    f" from alerts a where a.district_id = :district and a.id = :id) q {_REASONS}"
 )
 
 

@@ -151,10 +151,10 @@ def _opened(session: Session, student_ids: Iterable[uuid.UUID]) -> Iterator[tupl
         asked = as_array("uuid", wanted[start : start + IDS_AT_ONCE])
         found = _FIND.later(session, {"district": district_id, "students": asked})
         keys = sealing.keys(session)  # asked along with the first of them
-        for row in found.rows():
-            own = f"student/{row['student_id']}"
-            written = sealing.unseal(keys.open(row["wrapped_key"], own), row["sealed"], own)
-            yield row["student_id"], json.loads(written.decode())
+        for student_id, wrapped_key, sealed in found.tuples():
+            own = f"student/{student_id}"
+            written = sealing.unseal(keys.open(wrapped_key, own), sealed, own)
+            yield student_id, json.loads(written.decode())
 
 
 def _to_json(person: Person) -> bytes:
