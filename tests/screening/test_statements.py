@@ -293,3 +293,14 @@ def _hang_up(backend: int) -> None:
     deadline = time.monotonic() + 30
     while psutil.pid_exists(backend) and time.monotonic() < deadline:
         time.sleep(0.01)
+
+
+def test_one_plan_is_made_where_the_planner_would_make_one_for_each_values(database: Database) -> None:
+    few = Statement("select n from unnest(cast(:tiers as smallint[])) n order by n", is_planned_once=True)
+    usual = Statement("select current_setting('plan_cache_mode') as mode")
+    plans = text("select generic_plans, custom_plans from pg_prepared_statements where statement like 'select n from%'")
+    with database.unit() as session:
+        for _ in range(3):
+            assert [row["n"] for row in few.run(session, {"tiers": [3, 1]})] == [1, 3]
+            assert usual.run(session, {}) == [{"mode": "auto"}]
+        assert session.execute(plans).one() == (3, 0)
