@@ -29,6 +29,8 @@ if TYPE_CHECKING:  # the web takes its time to import, and who only opens a data
 
 INCOMING = "screening_incoming"
 """The name of a database that is being restored, until it takes its place."""
+LOOK_SECONDS = 5
+"""How long the watchdog has to end its look when the service ends."""
 GRACE_SECONDS = 20
 """How long requests and a load in its last step may take to end after a stop was asked for."""
 _HELD: list[embedded.Server] = []
@@ -207,7 +209,11 @@ def watchdog_beside(settings: Settings) -> Iterator[None]:
         yield
     finally:
         stopping.set()
-        dog.join(timeout=GRACE_SECONDS)
+        dog.join(timeout=LOOK_SECONDS)
+        if dog.is_alive():  # it is the last of this process that asks for anything
+            with contextlib.suppress(psycopg.Error):
+                database.cut_off()
+            dog.join(timeout=LOOK_SECONDS)
         database.dispose()
 
 

@@ -1,8 +1,10 @@
 """The worker: gives the timetable a clock. What is due stands in tables, so any number of workers may run."""
 
+import contextlib
 import datetime as dt
 import threading
 
+import psycopg
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 from sqlalchemy.exc import SQLAlchemyError
@@ -17,6 +19,8 @@ from screening.settings import Settings
 SOON = frozenset({"rosters", "uploads"})
 """Jobs for which somebody sits and waits: looked after every second, by a thread of their own."""
 SOON_SECONDS = 1.0
+ENDING_SECONDS = 15.0
+"""How long jobs have to end of themselves when the worker is told to; every one is safe to be cut off anywhere."""
 
 
 def once(database: Database, settings: Settings, *, at: dt.datetime | None = None) -> dict[str, str]:
@@ -39,6 +43,8 @@ def run(database: Database, settings: Settings, stop: threading.Event) -> None:
             trigger = IntervalTrigger(seconds=int(job.every.total_seconds()), timezone=dt.UTC)
             arguments = (database, settings, frozenset({job.name}))
             clock.add_job(_tick, trigger, args=arguments, id=job.name, next_run_time=dt.datetime.now(dt.UTC))
+    ended = threading.Event()
+    threading.Thread(target=_cut_off, args=(database, stop, ended), name="cut-off", daemon=True).start()
     clock.start()
     log.info("worker_started", count=len(timetable.JOBS))
     try:
@@ -46,7 +52,17 @@ def run(database: Database, settings: Settings, stop: threading.Event) -> None:
             _tick(database, settings, SOON)
     finally:
         clock.shutdown(wait=True)
+        ended.set()
         log.info("worker_stopped")
+
+
+def _cut_off(database: Database, stop: threading.Event, ended: threading.Event) -> None:
+    stop.wait()
+    seconds = ENDING_SECONDS
+    while not ended.wait(seconds):
+        with contextlib.suppress(psycopg.Error):
+            database.cut_off()
+        seconds = 1.0  # a job goes on to the next district
 
 
 def watch(database: Database, settings: Settings, stop: threading.Event) -> None:

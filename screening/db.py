@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime as dt
+import os
 from collections.abc import Iterator
 from zoneinfo import ZoneInfo
 
@@ -27,6 +28,7 @@ class Database:
         pool_size: int = 16,
     ) -> None:
         self.url = url
+        self._name = str(make_url(url).query.get("application_name") or f"screening {os.getpid()}")
         self.ring = master_key if isinstance(master_key, sealing.Ring) else sealing.Ring([master_key])
         self._lookup_key: bytes | None = None
         self.timezone = timezone
@@ -38,7 +40,7 @@ class Database:
             pool_pre_ping=False,
             hide_parameters=True,
             # the driver would throw away what `Statement` prepared along with its own, at every rollback
-            connect_args={"prepare_threshold": None},
+            connect_args={"prepare_threshold": None, "application_name": self._name},
         )
 
     @contextlib.contextmanager
@@ -70,8 +72,19 @@ class Database:
         """A connection of its own in autocommit: its session locks fall when its holder dies."""
         return psycopg.connect(make_url(self.url).set(drivername="postgresql").render_as_string(False), autocommit=True)
 
+    def cut_off(self) -> None:
+        """Ends what this process asks the database for at the moment; whoever asked gets an error."""
+        with contextlib.closing(self.direct()) as connection:
+            connection.execute(_CUT_OFF, {"name": self._name})
+
     def dispose(self) -> None:
         self.engine.dispose()
+
+
+_CUT_OFF = (
+    "select pg_cancel_backend(pid) from pg_stat_activity"
+    " where application_name = %(name)s and state = 'active' and pid <> pg_backend_pid()"
+)
 
 
 def _lookup_key(connection: Connection, ring: sealing.Ring) -> bytes:
