@@ -1,16 +1,20 @@
 """What the planner knows of a district that has just come."""
 
+import datetime as dt
 import uuid
+from collections.abc import Iterator
+from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import text
 from sqlalchemy.engine import make_url
 
-from screening import embedded, planner
+from screening import embedded, planner, retention
 from screening.access import Scope
 from screening.db import Database
 from screening.inserting import insert_many
-from tests.factories import make_district, make_school
+from tests.factories import Pupil, make_district, make_school, make_students
 
 
 def common_districts(server: embedded.Server, database: Database) -> list[str]:
@@ -52,3 +56,30 @@ def test_a_few_students_are_not_worth_it(server: embedded.Server, fresh_database
 def test_only_a_table_can_be_counted(database: Database, name: str) -> None:
     with pytest.raises(Exception, match="does not exist"), database.unit() as session:
         planner.refresh(session, name, changed=planner.WORTH_TELLING)
+
+
+def read_rows(plan: dict[str, Any]) -> Iterator[float]:
+    """How many rows each part of an explained statement read, over all of its turns."""
+    yield (plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)) * plan["Actual Loops"]
+    for part in plan.get("Plans", ()):
+        yield from read_rows(part)
+
+
+@pytest.mark.parametrize("sought", [retention._PERSONS, retention._ANSWERS])
+def test_who_has_left_is_found_in_one_reading_where_nothing_is_known_of_any_table(
+    fresh_database: Database, sought: str
+) -> None:
+    n_students, today = 2_000, dt.date(2026, 9, 1)
+    district = make_district(fresh_database)
+    with fresh_database.unit(Scope(district.id)) as session:
+        school = make_school(session).id
+        make_students(session, [Pupil(school_id=school) for _ in range(n_students)])
+    given = {
+        "district": district.id,
+        "left_by": today,
+        "notes_by": dt.datetime(2026, 9, 1, tzinfo=dt.UTC),
+        "limit": 500,
+    }
+    with fresh_database.unit(Scope(district.id)) as session:
+        (explained,) = session.execute(text(f"explain (analyze, format json) {sought}"), given).scalar_one()
+    assert sum(read_rows(explained["Plan"])) < 10 * n_students
