@@ -41,7 +41,7 @@ def run(database: Database, settings: Settings, stop: threading.Event) -> None:
     for job in timetable.JOBS:
         if job.name not in SOON:
             trigger = IntervalTrigger(seconds=int(job.every.total_seconds()), timezone=dt.UTC)
-            arguments = (database, settings, frozenset({job.name}))
+            arguments = (database, settings, frozenset({job.name}), stop)
             clock.add_job(_tick, trigger, args=arguments, id=job.name, next_run_time=dt.datetime.now(dt.UTC))
     ended = threading.Event()
     threading.Thread(target=_cut_off, args=(database, stop, ended), name="cut-off", daemon=True).start()
@@ -49,7 +49,7 @@ def run(database: Database, settings: Settings, stop: threading.Event) -> None:
     log.info("worker_started", count=len(timetable.JOBS))
     try:
         while not stop.wait(SOON_SECONDS):
-            _tick(database, settings, SOON)
+            _tick(database, settings, SOON, stop)
     finally:
         clock.shutdown(wait=True)
         ended.set()
@@ -62,7 +62,7 @@ def _cut_off(database: Database, stop: threading.Event, ended: threading.Event) 
     while not ended.wait(seconds):
         with contextlib.suppress(psycopg.Error):
             database.cut_off()
-        seconds = 1.0  # a job goes on to the next district
+        seconds = 1.0  # a job may ask for something more before it ends
 
 
 def watch(database: Database, settings: Settings, stop: threading.Event) -> None:
@@ -85,10 +85,10 @@ def _ensure_probes(database: Database) -> None:
         logs.get().error("probes_failed", error=type(error).__name__)
 
 
-def _tick(database: Database, settings: Settings, names: frozenset[str]) -> None:
+def _tick(database: Database, settings: Settings, names: frozenset[str], stop: threading.Event) -> None:
     """One round of these jobs. Without a database there is nothing to do but to try again at the next tick."""
     try:
-        problems = timetable.run_due(database, _now(database), settings, only=names)
+        problems = timetable.run_due(database, _now(database), settings, only=names, is_ending=stop.is_set)
     except SQLAlchemyError as error:
         logs.get().error("job_failed", job=",".join(sorted(names)), error=type(error).__name__)
         return
