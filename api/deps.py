@@ -13,6 +13,7 @@ import json
 import uuid
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.routing import APIRoute
@@ -380,8 +381,9 @@ class Page:
         """Says that more follows after this key."""
         text = json.dumps([str(part) for part in key]).encode()
         cursor = base64.urlsafe_b64encode(text).decode().rstrip("=")
-        address = self._request.url.include_query_params(after=cursor)
-        self._response.headers["Link"] = f'<{address.path}?{address.query}>; rel="next"'
+        asked = [(name, value) for name, value in self._request.query_params.multi_items() if name != "after"]
+        query = urlencode([*asked, ("after", cursor)])
+        self._response.headers["Link"] = f'<{self._request.scope["path"]}?{query}>; rel="next"'
 
     def cut(self, rows: Sequence[_R], key: Callable[[_R], Sequence[object]]) -> Sequence[_R]:
         """Of `limit + 1` rows those of this page; the link when one is left over."""

@@ -9,10 +9,10 @@ import hmac
 import json
 import unicodedata
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -63,17 +63,41 @@ def replace_many(session: Session, rows: Iterable[tuple[uuid.UUID, uuid.UUID, Pe
         session.execute(_REPLACE, {"district": keys.district_id, **columns, **sealed})
 
 
+class Sealed(NamedTuple):
+    """One student of the vault, whom `open_names` opens."""
+
+    student_id: uuid.UUID
+    wrapped_key: bytes
+    sealed: bytes
+
+
 def people(session: Session, student_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Person]:
     """The persons behind these pseudonyms, as far as the session's scope reaches; others are left out.
 
     Raises sealing.CannotOpen for a row that was changed or copied, or under another master key.
     """
-    return {student_id: _person(*row) for student_id, row in _opened(session, student_ids)}
+    return {
+        student_id: _person(*row)
+        for found in _found(session, student_ids)
+        for student_id, row in _opened(sealing.keys(session), found)
+    }
 
 
 def names(session: Session, student_ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, str]:
     """The names behind these pseudonyms, as far as the session's scope reaches. Raises what `people` raises."""
-    return {student_id: row[0] for student_id, row in _opened(session, student_ids)}
+    return open_names(session, find(session, student_ids))
+
+
+def find(session: Session, student_ids: Iterable[uuid.UUID]) -> list[Sealed]:
+    """Those of these pseudonyms whom the session's scope reaches, sealed as they are."""
+    return [each for found in _found(session, student_ids) for each in found]
+
+
+def open_names(session: Session, found: Collection[Sealed]) -> dict[uuid.UUID, str]:
+    """The names of those found. Raises what `people` raises."""
+    if not found:
+        return {}
+    return {student_id: row[0] for student_id, row in _opened(sealing.keys(session), found)}
 
 
 def normal_name(name: str) -> str:
@@ -143,18 +167,22 @@ def _row(keys: sealing.Keys, student_id: uuid.UUID, school_id: uuid.UUID, person
     }
 
 
-def _opened(session: Session, student_ids: Iterable[uuid.UUID]) -> Iterator[tuple[uuid.UUID, list[Any]]]:
-    """Each student with what `_to_json` wrote of them."""
+def _found(session: Session, student_ids: Iterable[uuid.UUID]) -> Iterator[list[Sealed]]:
     district_id = access.scope_of(session).district_id
     wanted = list(dict.fromkeys(student_ids))
     for start in range(0, len(wanted), IDS_AT_ONCE):
         asked = as_array("uuid", wanted[start : start + IDS_AT_ONCE])
         found = _FIND.later(session, {"district": district_id, "students": asked})
-        keys = sealing.keys(session)  # asked along with the first of them
-        for student_id, wrapped_key, sealed in found.tuples():
-            own = f"student/{student_id}"
-            written = sealing.unseal(keys.open(wrapped_key, own), sealed, own)
-            yield student_id, json.loads(written.decode())
+        sealing.keys(session)  # asked along with the first of them
+        yield [Sealed._make(row) for row in found.tuples()]
+
+
+def _opened(keys: sealing.Keys, found: Iterable[Sealed]) -> Iterator[tuple[uuid.UUID, list[Any]]]:
+    """Each student with what `_to_json` wrote of them."""
+    for student_id, wrapped_key, sealed in found:
+        own = f"student/{student_id}"
+        written = sealing.unseal(keys.open(wrapped_key, own), sealed, own)
+        yield student_id, json.loads(written.decode())
 
 
 def _to_json(person: Person) -> bytes:

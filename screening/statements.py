@@ -3,13 +3,13 @@
 A short statement costs SQLAlchemy more time than the database, and the driver's cursor still three times of what the
 library under it takes; and each trip to the database and back wakes two processes, which costs both of them more than
 most statements do. Whoever hands in a form, or hears of one, waits for a dozen of them: they go straight to the
-library, and what need not be answered at once goes along with what is asked next. Everywhere else the session's own
-way is the way.
+library, what need not be answered at once goes along with what is asked next, and what is only written may be sent
+ahead. Everywhere else the session's own way is the way.
 """
 
 import contextlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -114,12 +114,13 @@ _PLAN_ONCE, _PLAN_AS_USUAL = (
 
 @dataclass(eq=False)
 class _Line:
-    """One connection: how values are written for it, what it has prepared, and what waits to be said."""
+    """One connection: how values are written for it, what it has prepared, what waits to be said, or heard."""
 
     connection: "psycopg.Connection[Any]"
     adapting: Transformer
     prepared: dict[tuple[bytes, tuple[int, ...]], bytes] = field(default_factory=dict)
     waiting: list[Later] = field(default_factory=list)
+    unheard: list[Later] = field(default_factory=list)
     n_prepared: int = 0
 
     def put_off(self, statement: Statement, parameters: Mapping[str, Any]) -> Later:
@@ -135,7 +136,8 @@ class _Line:
         return Later(self, statement, [], (), [])
 
     def _begin(self) -> None:
-        if not self.waiting and self.connection.pgconn.transaction_status == TransactionStatus.IDLE:
+        is_at_it = self.waiting or self.unheard
+        if not is_at_it and self.connection.pgconn.transaction_status == TransactionStatus.IDLE:
             self.waiting.append(self._plain(_BEGIN))
 
     def written(self, statement: Statement, parameters: Mapping[str, Any]) -> tuple[Any, tuple[int, ...], Any]:
@@ -144,17 +146,34 @@ class _Line:
         return sent, self.adapting.types or (), self.adapting.formats
 
     def say_what_waits(self) -> None:
-        if self.waiting:
-            waiting, self.waiting = self.waiting, []
+        waiting, self.waiting = self.waiting, []
+        if waiting:
             self.say(waiting)
+        elif self.unheard:
+            self.hear()
 
     def say(self, asked: Sequence[Later]) -> None:
         """In one trip. Raises for the first that failed; what came after it was not done either."""
-        names = [self._name_of(each) for each in asked]
-        try:
-            answers = self._answers_to(asked, names)
-        except psycopg.Error as error:
-            raise _as_the_session_would(asked[-1].statement, error) from error
+        if len(asked) == 1 and not self.unheard:
+            asked[0].answer = self._answer_to(asked[0])
+            return
+        self._send(asked)
+        self.hear()
+
+    def send_what_waits(self) -> None:
+        waiting, self.waiting = self.waiting, []
+        if waiting:
+            self._send(waiting)
+            with self._in_step(waiting):
+                self.connection.wait(self._flushed())
+
+    def hear(self) -> None:
+        """The answers to what was sent. Raises for the first that failed, as `say` does."""
+        asked, self.unheard = self.unheard, []
+        with self._in_step(asked):
+            self.connection.pgconn.pipeline_sync()
+            answers = self.connection.wait(self._heard())
+            self.connection.pgconn.exit_pipeline_mode()
         for each, answer in zip(asked, answers, strict=True):
             each.answer = self._checked(each.statement, answer)
 
@@ -176,10 +195,41 @@ class _Line:
         names = [(answer.fname(column) or b"").decode() for column in range(answer.nfields)]
         return [dict(zip(names, values, strict=True)) for values in self.tuples(answer)]
 
+    def _answer_to(self, asked: Later) -> PGresult:
+        name = self._name_of(asked)
+        try:
+            answer = self.connection.pgconn.exec_prepared(name, asked.sent, asked.formats, Format.BINARY)
+        except psycopg.Error as error:
+            raise _as_the_session_would(asked.statement, error) from error
+        return self._checked(asked.statement, answer)
+
+    def _send(self, asked: Sequence[Later]) -> None:
+        names = [self._name_of(each) for each in asked]
+        spoken = self.connection.pgconn
+        with self._in_step(asked):
+            spoken.enter_pipeline_mode()
+            for each, name in zip(asked, names, strict=True):
+                spoken.send_query_prepared(name, each.sent, each.formats, Format.BINARY)
+        self.unheard += asked
+
+    @contextlib.contextmanager
+    def _in_step(self, asked: Sequence[Later]) -> Iterator[None]:
+        """What is sent and what is heard belong together: a connection that lost its place is of no use any more."""
+        try:
+            yield
+        except BaseException as error:
+            self.unheard.clear()
+            self.connection.pgconn.finish()
+            if isinstance(error, psycopg.Error):
+                raise _as_the_session_would(asked[-1].statement, error) from error
+            raise
+
     def _name_of(self, asked: Later) -> bytes:
         key = (asked.statement.query, asked.types)
         name = self.prepared.get(key)
         if name is None:
+            if self.unheard:
+                self.hear()  # nothing can be prepared between what was sent and its answer
             name = b"said_%d" % self.n_prepared
             self.n_prepared += 1
             try:
@@ -190,29 +240,11 @@ class _Line:
             self.prepared[key] = name
         return name
 
-    def _answers_to(self, asked: Sequence[Later], names: Sequence[bytes]) -> list[PGresult]:
-        spoken = self.connection.pgconn
-        if len(asked) == 1:
-            return [spoken.exec_prepared(names[0], asked[0].sent, asked[0].formats, Format.BINARY)]
-        try:
-            spoken.enter_pipeline_mode()
-            for each, name in zip(asked, names, strict=True):
-                spoken.send_query_prepared(name, each.sent, each.formats, Format.BINARY)
-            spoken.pipeline_sync()
-            answers = self.connection.wait(self._heard())
-            spoken.exit_pipeline_mode()
-        except BaseException:
-            spoken.finish()  # nobody knows what was answered: this connection is of no use any more
-            raise
-        return answers
-
     def _heard(self) -> PQGen[list[PGresult]]:
         """The answer to each, up to the sign that there is no more."""
+        yield from self._flushed()
         spoken = self.connection.pgconn
         answers: list[PGresult] = []
-        while spoken.flush():  # more than the way to the database holds at once
-            yield Wait.RW
-            spoken.consume_input()
         while True:
             while spoken.is_busy():
                 yield Wait.R
@@ -223,6 +255,11 @@ class _Line:
             if answer.status == ExecStatus.PIPELINE_SYNC:
                 return answers
             answers.append(answer)
+
+    def _flushed(self) -> PQGen[None]:
+        while self.connection.pgconn.flush():  # more than the way to the database holds at once
+            yield Wait.RW
+            self.connection.pgconn.consume_input()
 
     def _checked(self, statement: Statement, answer: PGresult) -> PGresult:
         if answer.status in (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK):
@@ -247,6 +284,14 @@ def driver_of(session: Session) -> "psycopg.Connection[tuple[object, ...]]":
     line = _line_of_transaction(session)
     line.say_what_waits()
     return line.connection
+
+
+def send_what_waits(session: Session) -> None:
+    """Sends what was put off and hears of it later: the database is at it while its asker does something else.
+
+    What it raises is raised by what is said next in the session's transaction, at the latest by the commit.
+    """
+    _line_in(session).send_what_waits()
 
 
 def _line_in(session: Session) -> _Line:
@@ -290,7 +335,7 @@ def _say_what_waits(connection: Connection, *_: object) -> None:
 @event.listens_for(Engine, "commit")
 def _say_it_with_the_commit(connection: Connection) -> None:
     line: _Line | None = connection.info.get("line")
-    if line is not None and line.waiting:
+    if line is not None and (line.waiting or line.unheard):
         line.put_off(_COMMIT, {})
         line.say_what_waits()
 
@@ -303,3 +348,5 @@ def _leave_unsaid(connection: Connection, *_: object) -> None:
     line: _Line | None = connection.info.get("line")
     if line is not None:
         line.waiting.clear()
+        with contextlib.suppress(DBAPIError):  # whatever became of it is undone
+            line.say_what_waits()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from screening import access, audit, identity
+from screening import access, audit, identity, statements
 from screening.errors import NotFound
 
 
@@ -91,6 +91,7 @@ _SCHOOL = text("select school_id from students where district_id = :district and
 
 def named(session: Session, student_ids: Collection[uuid.UUID], *, by: access.Actor) -> Mapping[uuid.UUID, str]:
     """The names of these students, as far as the scope reaches; that they were opened is kept account of."""
-    found = identity.names(session, student_ids)
-    audit.record_many(session, by, "student.named", "student", list(found))
-    return found
+    found = identity.find(session, student_ids)
+    audit.record_many(session, by, "student.named", "student", [each.student_id for each in found])
+    statements.send_what_waits(session)  # the lines are written while the names are opened
+    return identity.open_names(session, found)

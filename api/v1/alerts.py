@@ -378,7 +378,7 @@ def _shown(
 ) -> list[AlertView]:
     cares = {school_id: _cares(by, school_id) for school_id in {row.school_id for row in rows}}
     cared_for = [cares[row.school_id] for row in rows]
-    named = {row.student_id for row, is_told in zip(rows, cared_for, strict=True) if is_told and row.student_id}
+    named = [row.student_id for row, is_told in zip(rows, cared_for, strict=True) if is_told and row.student_id]
     names = students.named(session, named, by=by)
     say = _Speaker(session, locale)
     return [

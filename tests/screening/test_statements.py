@@ -18,7 +18,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, OperationalErr
 from screening import statements
 from screening.db import Database
 from screening.models import District
-from screening.statements import Statement, driver_of
+from screening.statements import Statement, driver_of, send_what_waits
 
 ECHO = Statement(
     "select cast(:id as uuid) as id, cast(:n as bigint) as n, cast(:word as text) as word,"
@@ -293,6 +293,113 @@ def _hang_up(backend: int) -> None:
     deadline = time.monotonic() + 30
     while psutil.pid_exists(backend) and time.monotonic() < deadline:
         time.sleep(0.01)
+
+
+# -- what is sent and heard later ----------------------------------------------------------------------------------
+
+HELD = Statement("select pg_advisory_xact_lock(:key)")
+
+
+def test_what_is_sent_is_done_while_its_asker_does_something_else(database: Database) -> None:
+    key = uuid.uuid4().int % 2**62
+    with database.unit() as session, database.unit() as other:
+        HELD.later(session, {"key": key})
+        send_what_waits(session)
+        deadline = time.monotonic() + 30
+        tries = Statement("select pg_try_advisory_xact_lock(:key) as is_free")
+        while tries.run(other, {"key": key})[0]["is_free"]:
+            other.rollback()  # it was not there yet
+            assert time.monotonic() < deadline
+        assert STANDS.run(session, {}) is not None
+
+
+def test_what_was_sent_is_heard_by_whoever_asks(database: Database, trips: list[int]) -> None:
+    with database.unit() as session:
+        first = SETS.later(session, {"to": "{a}"})
+        send_what_waits(session)
+        send_what_waits(session)  # nothing waits
+        second = SETS.later(session, {"to": "{b}"})
+        send_what_waits(session)
+        assert trips == []
+        assert first.rows() == [{"was": "{a}"}]
+        assert second.rows() == [{"was": "{b}"}]
+        SETS.later(session, {"to": "{c}"})
+        send_what_waits(session)
+        assert STANDS.run(session, {}) == [{"schools": "{c}"}]
+
+
+def test_whatever_is_said_next_comes_after_what_was_sent(database: Database) -> None:
+    never_prepared = Statement(f"select current_setting('screening.schools', true) as s{uuid.uuid4().hex}")
+    with database.unit() as session:
+        for to, stands in (
+            ("{a}", lambda: session.execute(text(STANDS.sql)).scalar_one()),
+            ("{b}", lambda: driver_of(session).execute(STANDS.sql.encode()).fetchone()[0]),  # type: ignore[index]
+            ("{c}", lambda: STANDS.run(session, {}, is_bulk=True)[0]["schools"]),
+            ("{d}", lambda: next(iter(never_prepared.run(session, {})[0].values()))),
+        ):
+            SETS.later(session, {"to": to})
+            send_what_waits(session)
+            assert stands() == to
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_what_was_sent_is_kept_or_lost_with_its_transaction(database: Database, *, is_kept: bool) -> None:
+    for within in (False, True):
+        made = uuid.uuid4()
+        with database.unit() as session:
+            inner = session.begin_nested() if within else session.get_transaction()
+            assert inner is not None
+            DISTRICT.later(session, {"id": made})
+            send_what_waits(session)
+            inner.commit() if is_kept else inner.rollback()
+        with database.unit() as session:
+            assert session.execute(THERE, {"id": made}).scalar_one() == is_kept
+
+
+def test_what_was_sent_and_fails_is_named_by_the_commit_and_undoes_it_all(database: Database) -> None:
+    made = uuid.uuid4()
+    with pytest.raises(DataError) as raised, database.unit() as session:
+        DISTRICT.run(session, {"id": made})
+        FAILS.later(session, {"one": 1})
+        send_what_waits(session)
+    assert raised.value.statement == FAILS.sql
+    for _ in range(2):
+        with database.unit() as session:
+            assert STANDS.run(session, {}) is not None
+            assert session.execute(THERE, {"id": made}).scalar_one() == 0
+
+
+def test_what_was_sent_and_fails_may_be_rolled_back_unheard(database: Database) -> None:
+    with database.unit() as session:
+        backend = driver_of(session).info.backend_pid
+        inner = session.begin_nested()
+        FAILS.later(session, {"one": 1})
+        send_what_waits(session)
+        inner.rollback()
+        assert STANDS.run(session, {}) is not None
+        assert driver_of(session).info.backend_pid == backend
+
+
+def test_much_is_sent_as_well_as_little(database: Database) -> None:
+    length = Statement("select length(:text) as length, cast(:text as text) as text")
+    long = "a" * 3_000_000
+    with database.unit() as session:
+        sent = [length.later(session, {"text": long}) for _ in range(3)]
+        send_what_waits(session)
+        assert [each.rows()[0]["length"] for each in sent] == [len(long)] * 3
+
+
+def test_a_connection_that_dies_over_what_was_sent_is_replaced(database: Database) -> None:
+    for is_committed in (True, False):
+        with pytest.raises(OperationalError), database.unit() as session:
+            backend = driver_of(session).info.backend_pid
+            SETS.later(session, {"to": "{}"})
+            send_what_waits(session)
+            _hang_up(backend)
+            if not is_committed:
+                session.execute(text(STANDS.sql))
+        with database.unit() as session:
+            assert STANDS.run(session, {})
 
 
 def test_one_plan_is_made_where_the_planner_would_make_one_for_each_values(database: Database) -> None:
