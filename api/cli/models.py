@@ -12,6 +12,8 @@ from rich.table import Table
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from api.cli import finding
+from api.cli.finding import DistrictCode
 from api.terminal import NO, AsJson, in_words, say, tell, wrong
 from screening import access, db
 from screening.errors import NotFound, Refused
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
 
 models = typer.Typer(no_args_is_help=True, help="The model beside the rules, which may only raise.")
 
-DistrictCode = Annotated[str | None, typer.Option("--district", help="The district's code, where there are several.")]
 Name = Annotated[str, typer.Argument(help="The model's name.")]
 Email = Annotated[str, typer.Option("--email", help="The account of the person who does it.")]
 Capacity = Annotated[float, typer.Option(min=0.001, max=0.5, help="Of all students, how many more counselors can see.")]
@@ -178,10 +179,8 @@ def _as_json(found: object) -> None:
 
 @contextlib.contextmanager
 def _unit(district: str | None) -> Iterator[tuple[Session, access.Actor]]:
-    from api import cli
-
-    with cli._database() as database:
-        scope, by = cli._district(database, district)
+    with finding.database() as database:
+        scope, by = finding.district(database, district)
         with database.unit(scope) as session:
             yield session, by
 
@@ -189,10 +188,9 @@ def _unit(district: str | None) -> Iterator[tuple[Session, access.Actor]]:
 @contextlib.contextmanager
 def _unit_of(email: str) -> Iterator[tuple[Session, access.Actor]]:
     """A unit in which the person of this address acts: two persons are two accounts, even in one shell."""
-    from api import cli
     from screening import staff
 
-    with cli._database() as database:
+    with finding.database() as database:
         actor = staff.actor_by_email(database, email)
         if actor is None:
             raise NotFound("There is no account for this address.")
