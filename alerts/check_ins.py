@@ -45,10 +45,19 @@ def plan_due(session: Session, *, now: dt.datetime) -> int:
 def listed(session: Session, *, after: tuple[dt.date, uuid.UUID] | None = None, limit: int = 50) -> Sequence[CheckIn]:
     """Those that are planned at the schools of the scope, by their day."""
     wanted = select(CheckIn).filter_by(district_id=access.scope_of(session).district_id, state="planned")
+    wanted = wanted.where(access.of_scope(session, CheckIn.school_id))
     if after is not None:
         on, last = after
         wanted = wanted.where((CheckIn.due_on > on) | ((CheckIn.due_on == on) & (CheckIn.id > last)))
     return session.scalars(wanted.order_by(CheckIn.due_on, CheckIn.id).limit(limit)).all()
+
+
+def get(session: Session, check_in_id: uuid.UUID) -> CheckIn:
+    """Raises NotFound."""
+    found = session.get(CheckIn, (access.scope_of(session).district_id, check_in_id))
+    if found is None or not access.reaches(session, found.school_id):
+        raise NotFound("There is no such check-in.")
+    return found
 
 
 def end(session: Session, check_in_id: uuid.UUID, outcome: str, *, by: access.Actor, now: dt.datetime) -> CheckIn:
@@ -61,7 +70,7 @@ def end(session: Session, check_in_id: uuid.UUID, outcome: str, *, by: access.Ac
         .with_for_update(key_share=True)
         .execution_options(populate_existing=True)
     ).one_or_none()
-    if found is None:
+    if found is None or not access.reaches(session, found.school_id):
         raise NotFound("There is no such check-in.")
     cases.require(by, cases.CARING, found.school_id)
     if found.state != "planned" and found.ended_by is not None and found.ended_at is not None:

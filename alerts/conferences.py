@@ -75,7 +75,7 @@ def confirm(session: Session, conference_id: uuid.UUID, *, by: access.Actor, now
         .with_for_update(key_share=True)
         .execution_options(populate_existing=True)
     ).one_or_none()
-    if found is None:
+    if found is None or not access.reaches(session, found.school_id):
         raise NotFound("There is no such conference.")
     case = cases.working(session, found.case_id, by)
     if found.confirmed_by is not None and found.confirmed_at is not None:
@@ -95,6 +95,7 @@ def listed(session: Session, case_id: uuid.UUID) -> Sequence[Conference]:
     return session.scalars(
         select(Conference)
         .where(Conference.district_id == access.scope_of(session).district_id, Conference.case_id == case_id)
+        .where(access.of_scope(session, Conference.school_id))
         .order_by(Conference.held_at)
     ).all()
 

@@ -67,14 +67,16 @@ def read(database: Database, token: str, settings: Settings, *, now: dt.datetime
     if actor is None or not actor.has(*CARING):
         raise NotFound("There is no such calendar.")
     with database.unit(actor.scope_as(CARING)) as session:
-        parameters = {"district": actor.district_id, "owner": actor.staff_id, "since": now - BACK}
+        about = {"district": actor.district_id, "schools": access.schools_of(session)}
+        parameters = about | {"owner": actor.staff_id, "since": now - BACK}
         return _written(session.execute(_OWN, parameters).all(), settings, now)
 
 
 _OWN = text(
-    "select f.id, f.due_at from follow_ups f join cases c on c.district_id = f.district_id and c.id = f.case_id"
+    "select f.id, f.due_at from follow_ups f join cases c on c.district_id = f.district_id and c.id = f.case_id"  # noqa: S608 - our own SQL
     " where f.district_id = :district and c.owner_id = :owner and f.state in ('planned', 'due', 'overdue')"
-    " and f.due_at >= :since order by f.due_at, f.id limit 1000"
+    f" and f.due_at >= :since and {access.within('f.school_id')} and {access.within('c.school_id')}"
+    " order by f.due_at, f.id limit 1000"
 )
 
 

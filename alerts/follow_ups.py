@@ -60,6 +60,14 @@ def plan(
     return follow_up
 
 
+def get(session: Session, follow_up_id: uuid.UUID) -> FollowUp:
+    """Raises NotFound."""
+    found = session.get(FollowUp, (access.scope_of(session).district_id, follow_up_id))
+    if found is None or not access.reaches(session, found.school_id):
+        raise NotFound("There is no such follow-up.")
+    return found
+
+
 def done(session: Session, follow_up_id: uuid.UUID, words: str, *, by: access.Actor, now: dt.datetime) -> FollowUp:
     """The contact took place. The same person saying so twice is once; another is told who was faster."""
     follow_up = _held(session, follow_up_id, by)
@@ -86,7 +94,7 @@ def leave(
     """Takes a promised contact off the list, for one of LEFT_REASONS and with a few words why."""
     if reason not in LEFT_REASONS:
         raise Refused(f"A follow-up is left for one of these: {', '.join(LEFT_REASONS)}.", code="unknown_reason")
-    case = cases.working(session, _case_of(session, follow_up_id), by)  # the case first, as a transfer does
+    case = cases.working(session, get(session, follow_up_id).case_id, by)  # the case first, as a transfer does
     follow_up = _held(session, follow_up_id, by)
     if follow_up.state not in WAITING:
         return _already_ended(follow_up, "left", by)
@@ -95,6 +103,7 @@ def leave(
         FollowUp.case_id == case.id,
         FollowUp.id != follow_up.id,
         FollowUp.state.in_(WAITING),
+        access.of_scope(session, FollowUp.school_id),
     )
     if case.tier >= SERIOUS and session.scalar(others.limit(1)) is None:
         raise Refused("Promise the next contact first: this is the only one of a serious case.", code="last_contact")
@@ -127,13 +136,6 @@ def fall_due(session: Session, *, now: dt.datetime) -> int:
     return len(moved)
 
 
-def _case_of(session: Session, follow_up_id: uuid.UUID) -> uuid.UUID:
-    found = session.get(FollowUp, (access.scope_of(session).district_id, follow_up_id))
-    if found is None:
-        raise NotFound("There is no such follow-up.")
-    return found.case_id
-
-
 def _held(session: Session, follow_up_id: uuid.UUID, by: access.Actor) -> FollowUp:
     follow_up = session.scalars(
         select(FollowUp)
@@ -141,7 +143,7 @@ def _held(session: Session, follow_up_id: uuid.UUID, by: access.Actor) -> Follow
         .with_for_update(key_share=True)
         .execution_options(populate_existing=True)
     ).one_or_none()
-    if follow_up is None:
+    if follow_up is None or not access.reaches(session, follow_up.school_id):
         raise NotFound("There is no such follow-up.")
     cases.require(by, cases.CARING, follow_up.school_id)
     return follow_up

@@ -53,9 +53,11 @@ def broken(
 
 
 _STANDING = text(
-    "select c.id as case_id, greatest(coalesce(c.tier, 0), coalesce(a.tier, 0)) as tier from students s"
+    "select c.id as case_id, greatest(coalesce(c.tier, 0), coalesce(a.tier, 0)) as tier from students s"  # noqa: S608 - our own SQL
     " left join cases c on c.district_id = s.district_id and c.student_id = s.id and c.state <> 'closed'"
+    f" and {access.within('c.school_id')}"
     " left join alerts a on a.district_id = s.district_id and a.student_id = s.id and a.closed_at is null"
+    f" and {access.within('a.school_id')}"
     " where s.district_id = :district and s.id = :student"
 )
 
@@ -63,7 +65,11 @@ _STANDING = text(
 def through(session: Session, request_id: uuid.UUID, *, by: access.Actor, now: dt.datetime) -> Emergency:
     """What one's own broken glass shows while it is open. Raises NotFound for any other, and when its time is over."""
     found = approvals.opened(session, request_id, by=by, now=now)
-    wanted = {"district": found.district_id, "student": found.student_id}
+    wanted = {
+        "district": found.district_id,
+        "schools": access.schools_of(session),
+        "student": found.student_id,
+    }
     standing = session.execute(_STANDING, wanted).one()
     person = identity.people(session, [found.student_id]).get(found.student_id)
     plan = None if standing.case_id is None else plans.newest(session, standing.case_id)

@@ -37,17 +37,17 @@ REMEMBERED = dt.timedelta(days=90)
 _WORK = text(
     "select s.school_id,"  # noqa: S608 - our own SQL
     " exists (select from recusals r where r.district_id = s.district_id and r.person_id = :person"
-    f" and r.student_id in {same_child.rows_of('s.id')}) as is_recused,"
+    f" and r.student_id in {same_child.rows_of('s.id')} and {access.within('r.school_id')}) as is_recused,"
     " exists (select from cases c where c.district_id = s.district_id"
-    f" and c.student_id in {same_child.rows_of('s.id')}"
+    f" and c.student_id in {same_child.rows_of('s.id')} and {access.within('c.school_id')}"
     "  and c.owner_id = :person and (c.closed_at is null or c.closed_at > :since)) as case_owner,"
     " coalesce(bool_or(a.owner_id = :person), false) as alert_owner,"
     " coalesce(bool_or(exists (select from acknowledgements k where k.district_id = a.district_id"
-    "  and k.alert_id = a.id and k.by = :person)), false) as alert_answered,"
+    f"  and k.alert_id = a.id and k.by = :person and {access.within('k.school_id')})), false) as alert_answered,"
     " coalesce(bool_or(exists (select from deliveries d where d.district_id = a.district_id and d.subject = 'alert'"
-    "  and d.subject_id = a.id and d.recipient_id = :person)), false) as alert_told"
+    f"  and d.subject_id = a.id and d.recipient_id = :person and {access.within('d.school_id')})), false) as alert_told"
     " from students s left join alerts a on a.district_id = s.district_id and a.student_id = s.id"
-    "  and (a.closed_at is null or a.closed_at > :since)"
+    f"  and (a.closed_at is null or a.closed_at > :since) and {access.within('a.school_id')}"
     " where s.district_id = :district and s.id = :student group by s.district_id, s.id, s.school_id"
 )
 
@@ -59,6 +59,7 @@ def ground(session: Session, student_id: uuid.UUID, *, by: access.Actor, now: dt
     """
     asked = {
         "district": access.scope_of(session).district_id,
+        "schools": access.schools_of(session),
         "student": student_id,
         "person": by.person,
         "since": now - REMEMBERED,
@@ -84,11 +85,11 @@ _WITHDRAWN = text(
     f"with child as {same_child.rows_of('cast(:student as uuid)')}"  # noqa: S608 - our own SQL
     " select coalesce(bool_or(l.decision <> 'granted'), false)"
     " and not exists (select from alerts a where a.district_id = :district and a.student_id in (table child)"
-    "  and a.tier = 3 and a.closed_at is null)"
+    f"  and a.tier = 3 and a.closed_at is null and {access.within('a.school_id')})"
     " and not exists (select from cases c where c.district_id = :district and c.student_id in (table child)"
-    "  and c.tier = 3 and c.state <> 'closed')"
+    f"  and c.tier = 3 and c.state <> 'closed' and {access.within('c.school_id')})"
     " from (select distinct on (student_id, given_by) decision from consents where district_id = :district"
-    "  and student_id in (table child) and decided_at <= :now"
+    f"  and student_id in (table child) and decided_at <= :now and {access.within('school_id')}"
     # of two decisions at the same instant the refusal counts, and of two rows of a child that of either
     "  order by student_id, given_by, decided_at desc, recorded_at desc, decision = 'granted') l"
 )
@@ -97,7 +98,12 @@ _WITHDRAWN = text(
 def require_consent(session: Session, student_id: uuid.UUID, *, now: dt.datetime) -> None:
     """What was answered is shown to nobody from the withdrawal on, though it is erased some days later; while a red is
     open it serves safety. Raises Refused (`consent_withdrawn`)."""
-    wanted = {"district": access.scope_of(session).district_id, "student": student_id, "now": now}
+    wanted = {
+        "district": access.scope_of(session).district_id,
+        "schools": access.schools_of(session),
+        "student": student_id,
+        "now": now,
+    }
     if session.execute(_WITHDRAWN, wanted).scalar():
         raise Refused("The consent was refused or withdrawn: what was answered is erased.", code="consent_withdrawn")
 

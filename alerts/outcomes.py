@@ -70,38 +70,41 @@ def share(part: int, whole: int) -> float | None:
 
 # An upload concern whose student was found lives on in the student's alert, so it is not counted a second time.
 _FUNNEL = text(
-    """
+    f"""
 with own as (
     select a.*, (
         select min(k.at) from acknowledgements k where k.district_id = a.district_id and k.alert_id = a.id
-        and k.raised_at = a.raised_at and k.at <= :at
+        and k.raised_at = a.raised_at and k.at <= :at and {access.within("k.school_id")}
     ) as answered_at, (
         select min(c.at) from (
             select t.proposed_at as at from triages t
             where t.district_id = a.district_id and t.alert_id = a.id and t.is_student_seen
+            and {access.within("t.school_id")}
             union all
             select i.held_at from triages t
             join interviews i on i.district_id = t.district_id and i.case_id = t.case_id
             where t.district_id = a.district_id and t.alert_id = a.id and i.is_student_seen and i.held_at >= a.opened_at
+            and {access.within("t.school_id")} and {access.within("i.school_id")}
         ) c where c.at <= :at
     ) as seen_at
     from alerts a
-    where a.district_id = :district and a.opened_at <= :at
+    where a.district_id = :district and a.opened_at <= :at and {access.within("a.school_id")}
     and (cast(:round as uuid) is null or a.round_id = :round)
     and not (a.student_id is null and exists (
         select from triages t where t.district_id = a.district_id and t.alert_id = a.id and t.outcome = 'merged'
+        and {access.within("t.school_id")}
     ))
 ), linked as (
     select distinct t.alert_id, t.case_id from own
     join triages t on t.district_id = own.district_id and t.alert_id = own.id
-    where t.case_id is not null and t.proposed_at <= :at
+    where t.case_id is not null and t.proposed_at <= :at and {access.within("t.school_id")}
 ), of_round as (
-    select c.* from cases c where c.district_id = :district and c.opened_at <= :at
+    select c.* from cases c where c.district_id = :district and c.opened_at <= :at and {access.within("c.school_id")}
     and (cast(:round as uuid) is null or c.id in (select case_id from linked))
 ), promised as (
     select f.due_at, f.ended_at, case when f.ended_at <= :at then f.state else 'waiting' end as state
     from follow_ups f join of_round c on c.district_id = f.district_id and c.id = f.case_id
-    where f.planned_at <= :at
+    where f.planned_at <= :at and {access.within("f.school_id")}
 ), alerts_counted as (
     select count(*) as raised,
     count(*) filter (where tier = 1) as raised_yellow,
@@ -118,7 +121,8 @@ with own as (
         or exists (
             select from linked l join of_round c on c.id = l.case_id
             where l.alert_id = own.id and c.closed_at <= :at
-            and exists (select from interviews i where i.district_id = c.district_id and i.case_id = c.id)
+            and exists (select from interviews i where i.district_id = c.district_id and i.case_id = c.id
+                and {access.within("i.school_id")})
         )
     )) as loops_closed
     from own
@@ -137,13 +141,12 @@ with own as (
     from promised
 )
 select * from alerts_counted cross join cases_counted cross join contacts_counted
-"""
+"""  # noqa: S608 - our own SQL
 )
 
 
 def funnel(session: Session, round_id: uuid.UUID | None = None, *, at: dt.datetime) -> Funnel:
     """What had come of the alerts of a round (or of all) in the session's scope by `at`."""
-    counted = session.execute(
-        _FUNNEL, {"district": access.scope_of(session).district_id, "round": round_id, "at": at}
-    ).one()
+    about = {"district": access.scope_of(session).district_id, "schools": access.schools_of(session)}
+    counted = session.execute(_FUNNEL, about | {"round": round_id, "at": at}).one()
     return Funnel(**counted._mapping)

@@ -78,6 +78,7 @@ def newest(session: Session, case_id: uuid.UUID) -> Plan | None:
     return session.scalars(
         select(Plan)
         .where(Plan.district_id == access.scope_of(session).district_id, Plan.case_id == case_id)
+        .where(access.of_scope(session, Plan.school_id))
         .order_by(Plan.version.desc())
         .limit(1)
     ).one_or_none()
@@ -88,6 +89,7 @@ def versions(session: Session, case_id: uuid.UUID) -> Sequence[Plan]:
     return session.scalars(
         select(Plan)
         .where(Plan.district_id == access.scope_of(session).district_id, Plan.case_id == case_id)
+        .where(access.of_scope(session, Plan.school_id))
         .order_by(Plan.version)
     ).all()
 

@@ -55,6 +55,7 @@ def _hand_on_alert(session: Session, student_id: uuid.UUID, person_id: uuid.UUID
             Alert.district_id == access.scope_of(session).district_id,
             Alert.student_id == student_id,
             Alert.closed_at.is_(None),
+            access.of_scope(session, Alert.school_id),
         )
         .with_for_update(key_share=True)
         .execution_options(populate_existing=True)
@@ -82,10 +83,13 @@ def _hand_on_alert(session: Session, student_id: uuid.UUID, person_id: uuid.UUID
 
 
 _OWN_CASE = text(
-    "select id from cases where district_id = :district and student_id = :student and owner_id = :person"
-    " and state <> 'closed'"
+    "select id from cases where district_id = :district and student_id = :student and owner_id = :person"  # noqa: S608 - our own SQL
+    f" and state <> 'closed' and {access.within('school_id')}"
 )
-_RECUSED = text("select person_id from recusals where district_id = :district and student_id = :student")
+_RECUSED = text(
+    "select person_id from recusals where district_id = :district and student_id = :student"  # noqa: S608 - our own SQL
+    f" and {access.within('school_id')}"
+)
 
 
 def _hand_on_case(
@@ -96,7 +100,12 @@ def _hand_on_case(
     by: access.Actor,
     now: dt.datetime,
 ) -> None:
-    about = {"district": access.scope_of(session).district_id, "student": student_id, "person": person_id}
+    about = {
+        "district": access.scope_of(session).district_id,
+        "student": student_id,
+        "person": person_id,
+        "schools": access.schools_of(session),
+    }
     case_id = session.scalar(_OWN_CASE, about)
     if case_id is None:
         return

@@ -124,7 +124,7 @@ def withdraw(session: Session, referral_id: uuid.UUID, reason: str, *, by: acces
 def get(session: Session, referral_id: uuid.UUID) -> Referral:
     """Raises NotFound."""
     found = session.get(Referral, (access.scope_of(session).district_id, referral_id), populate_existing=True)
-    if found is None:
+    if found is None or not access.reaches(session, found.school_id):
         raise NotFound("There is no such referral.")
     return found
 
@@ -133,6 +133,7 @@ def of_case(session: Session, case_id: uuid.UUID) -> Sequence[Referral]:
     return session.scalars(
         select(Referral)
         .where(Referral.district_id == access.scope_of(session).district_id, Referral.case_id == case_id)
+        .where(access.of_scope(session, Referral.school_id))
         .order_by(Referral.made_at)
     ).all()
 
@@ -145,6 +146,7 @@ def unconfirmed(session: Session, *, now: dt.datetime, limit: int = 200) -> Sequ
             Referral.district_id == access.scope_of(session).district_id,
             Referral.state.in_(OPEN),
             Referral.confirm_by <= now,
+            access.of_scope(session, Referral.school_id),
         )
         .order_by(Referral.confirm_by, Referral.id)
         .limit(limit)
@@ -265,7 +267,7 @@ def _held(session: Session, referral_id: uuid.UUID, by: access.Actor) -> Referra
         .with_for_update(key_share=True)
         .execution_options(populate_existing=True)
     ).one_or_none()
-    if found is None:
+    if found is None or not access.reaches(session, found.school_id):
         raise NotFound("There is no such referral.")
     cases.require(by, cases.CARING, found.school_id)
     return found

@@ -48,10 +48,9 @@ class Rescreen:
 
 def waiting(session: Session, *, now: dt.datetime) -> list[Rescreen]:
     """What is due by now at the schools of the scope and was not done, the longest first."""
-    scope = access.scope_of(session)
     about = {
-        "district": scope.district_id,
-        "schools": None if scope.schools is None else list(scope.schools),
+        "district": access.scope_of(session).district_id,
+        "schools": access.schools_of(session),
         "since": now - REACH,
     }
     rows = session.execute(_TRUE, about).all()
@@ -76,18 +75,19 @@ def raise_overdue(session: Session, *, now: dt.datetime) -> int:
 
 # Of an alert that was not confirmed, or that was another child's, nothing is asked again; nor is whoever declined.
 _TRUE = text(
-    "select a.id, a.student_id, s.school_id, a.round_id, a.tier, a.has_self_harm, a.raised_at,"
+    "select a.id, a.student_id, s.school_id, a.round_id, a.tier, a.has_self_harm, a.raised_at,"  # noqa: S608 - our own SQL
     " array(select r.recorded_at from results r where r.district_id = a.district_id and r.student_id = a.student_id"
-    "  and r.validity <> 'invalid' and r.recorded_at > a.raised_at) as asked"
+    f"  and r.validity <> 'invalid' and r.recorded_at > a.raised_at and {access.within('r.school_id')}) as asked"
     " from alerts a join students s on s.district_id = a.district_id and s.id = a.student_id"
     " where a.district_id = :district and a.raised_at > :since"
-    " and (cast(:schools as uuid[]) is null or s.school_id = any(:schools))"
+    f" and {access.within('s.school_id')} and {access.within('a.school_id')}"
     " and exists (select from enrollments e where e.district_id = a.district_id and e.student_id = a.student_id"
-    "  and e.until_on is null)"
+    f"  and e.until_on is null and {access.within('e.school_id')})"
     " and not exists (select from (select distinct on (given_by) decision from consents"
-    "  where district_id = a.district_id and student_id = a.student_id"
+    f"  where district_id = a.district_id and student_id = a.student_id and {access.within('school_id')}"
     "  order by given_by, decided_at desc, recorded_at desc, decision = 'granted') c where c.decision <> 'granted')"
     " and (select t.outcome from triages t where t.district_id = a.district_id and t.alert_id = a.id"
+    f"  and {access.within('t.school_id')}"
     "  order by t.proposed_at desc limit 1) in ('case_opened', 'merged', 'monitor')"
 )
 _TOLD = text(

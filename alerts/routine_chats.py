@@ -74,7 +74,7 @@ def draw_due(session: Session, *, now: dt.datetime) -> int:
 
 def offered(session: Session, *, limit: int = 200) -> Sequence[RoutineChat]:
     """The chats of the scope that are still to be held, the oldest first."""
-    wanted = select(RoutineChat).where(RoutineChat.state == "offered")
+    wanted = select(RoutineChat).where(RoutineChat.state == "offered", access.of_scope(session, RoutineChat.school_id))
     return session.scalars(wanted.order_by(RoutineChat.drawn_at, RoutineChat.id).limit(limit)).all()
 
 
@@ -89,7 +89,7 @@ def answer(
     if outcome not in OUTCOMES:
         raise Refused(f"A routine chat ends as one of these: {', '.join(OUTCOMES)}.", code="unknown_outcome")
     chat = session.scalars(select(RoutineChat).where(RoutineChat.id == chat_id).with_for_update(key_share=True)).first()
-    if chat is None:
+    if chat is None or not access.reaches(session, chat.school_id):
         raise NotFound("There is no such chat.")
     if chat.state != "offered":
         raise Conflict("Somebody has answered this chat already.", code="chat_answered")

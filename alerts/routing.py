@@ -173,13 +173,18 @@ def quiet_hours(session: Session) -> QuietHours:
 
 
 _LATEST_ROUND = text(
-    "select round_id from alerts where district_id = :district and student_id = :student and round_id is not null"
+    "select round_id from alerts where district_id = :district and student_id = :student and round_id is not null"  # noqa: S608 - our own SQL
+    f" and {access.within('school_id')}"
     " order by closed_at is null desc, opened_at desc limit 1"
 )
 
 
 def policy_of_student(session: Session, student_id: uuid.UUID) -> Policy:
     """The policy of the round that last raised an alert of this student."""
-    parameters = {"district": access.scope_of(session).district_id, "student": student_id}
+    parameters = {
+        "district": access.scope_of(session).district_id,
+        "schools": access.schools_of(session),
+        "student": student_id,
+    }
     round_id = session.scalar(_LATEST_ROUND, parameters)
     return policies(session, [round_id])[round_id]

@@ -131,7 +131,7 @@ def withdraw(session: Session, transfer_id: uuid.UUID, *, by: access.Actor, now:
 def get(session: Session, transfer_id: uuid.UUID) -> Transfer:
     """The transfer, for either of its schools. Raises NotFound."""
     found = session.get(Transfer, (access.scope_of(session).district_id, transfer_id), populate_existing=True)
-    if found is None:
+    if found is None or not _is_between(session, found):
         raise NotFound("There is no such transfer.")
     return found
 
@@ -150,7 +150,9 @@ def listed(
 ) -> list[Handover]:
     """Transfers to and from the schools of the scope in these states (those that wait): gravest first, then oldest."""
     wanted = select(Transfer).where(
-        Transfer.district_id == access.scope_of(session).district_id, Transfer.state.in_(states or OPEN)
+        Transfer.district_id == access.scope_of(session).district_id,
+        Transfer.state.in_(states or OPEN),
+        access.of_scope(session, Transfer.from_school_id) | access.of_scope(session, Transfer.to_school_id),
     )
     if after is not None:
         tier, at, last = after
@@ -240,9 +242,14 @@ def _held(session: Session, transfer_id: uuid.UUID) -> Transfer:
         .with_for_update(key_share=True)
         .execution_options(populate_existing=True)
     ).one_or_none()
-    if found is None:
+    if found is None or not _is_between(session, found):
         raise NotFound("There is no such transfer.")
     return found
+
+
+def _is_between(session: Session, found: Transfer) -> bool:
+    """Whether the scope has one of its two schools."""
+    return access.reaches(session, found.from_school_id) or access.reaches(session, found.to_school_id)
 
 
 def _must_wait(found: Transfer, *states: str) -> None:

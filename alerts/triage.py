@@ -99,15 +99,16 @@ def _own(relation: str) -> str:
 
 
 _PROPOSED_BY = (
-    "(select t.proposed_by from triages t where t.district_id = :district and t.alert_id = q.id"
+    "(select t.proposed_by from triages t where t.district_id = :district and t.alert_id = q.id"  # noqa: S608 - our own SQL
     " and q.state = 'acknowledged' and t.outcome in ('monitor', 'not_confirmed', 'wrong_student')"
     " and t.confirmed_at is null"
-    " and t.tier = q.tier and t.proposed_at >= q.raised_at order by t.proposed_at desc limit 1) as proposed_by"
+    f" and t.tier = q.tier and t.proposed_at >= q.raised_at and {access.within('t.school_id')}"
+    " order by t.proposed_at desc limit 1) as proposed_by"
 )
 _AND_BESIDE = (
     f"{_own('q')}, {_PROPOSED_BY}, q.school,"  # noqa: S608 - made of the constant above
     " (select c.id from cases c where c.district_id = :district and c.student_id = q.student_id"
-    " and c.state <> 'closed') as case_id,"
+    f" and c.state <> 'closed' and {access.within('c.school_id')}) as case_id,"
     " w.*"
 )
 _HEAVIEST_FIRST = "order by r.tier desc, r.noticed_at, r.rule"
@@ -115,7 +116,7 @@ _REASONS = (
     f"cross join lateral (select array_agg(r.rule {_HEAVIEST_FIRST}) as rules,"  # noqa: S608 - made of the constant
     f" array_agg(r.source {_HEAVIEST_FIRST}) as sources, array_agg(r.tier {_HEAVIEST_FIRST}) as tiers,"
     f" array_agg(r.noticed_at {_HEAVIEST_FIRST}) as times from alert_reasons r"
-    " where r.district_id = :district and r.alert_id = q.id) w"
+    f" where r.district_id = :district and r.alert_id = q.id and {access.within('r.school_id')}) w"
 )
 _OF_SCHOOL = (
     " from alerts a where a.district_id = :district and a.{school} and a.tier = t.tier and a.closed_at is null"
@@ -126,8 +127,8 @@ _OF_SCHOOL = (
     " order by a.answer_by, a.id limit :limit"
 )
 _SCHOOLS = (
-    "select s.id, s.code from schools s where s.district_id = :district"
-    " and (cast(:schools as uuid[]) is null or s.id = any(:schools))"
+    "select s.id, s.code from schools s where s.district_id = :district"  # noqa: S608 - our own SQL
+    f" and {access.within('s.id')} and (cast(:school as uuid) is null or s.id = :school)"
 )
 # A short walk of the index for every school and tier, so that a page costs the same however long the queue is.
 _AT_SCHOOLS = (
@@ -173,13 +174,13 @@ def queue(
 
     One query for any number of rows. With a case open an alert is `triaged`, and stays open until the case ends.
     """
-    scope = access.scope_of(session)
-    schools = scope.schools if school_id is None else [school_id]
-    asked = (_QUEUE_OF_DISTRICT if schools is None else _QUEUE_OF_SCHOOLS).later(
+    schools = access.schools_of(session)
+    asked = (_QUEUE_OF_DISTRICT if schools is None and school_id is None else _QUEUE_OF_SCHOOLS).later(
         session,
         {
-            "district": scope.district_id,
-            "schools": None if schools is None else list(schools),
+            "district": access.scope_of(session).district_id,
+            "schools": schools,
+            "school": school_id,
             "tiers": sorted(set(tiers or (1, 2, 3)), reverse=True),
             "states": list(states or WAITING),
             "due_before": due_before,
@@ -195,15 +196,18 @@ def queue(
 def alert(session: Session, alert_id: uuid.UUID) -> AlertStory:
     """One alert, open or closed, with what was said and done about it. Raises NotFound."""
     district_id = access.scope_of(session).district_id
-    row = session.execute(_ONE, {"district": district_id, "id": alert_id}).one_or_none()
-    if row is None:
+    about = {"district": district_id, "schools": access.schools_of(session), "id": alert_id}
+    row = session.execute(_ONE, about).one_or_none()
+    if row is None or not access.reaches(session, row.school_id):
         raise NotFound("There is no such alert.")
     acts = {"district_id": district_id, "alert_id": alert_id}
+    answered = select(Acknowledgement).filter_by(**acts).where(access.of_scope(session, Acknowledgement.school_id))
+    decided = select(Triage).filter_by(**acts).where(access.of_scope(session, Triage.school_id))
     return AlertStory(
         row=_row(*row),
         concerns=_concerns(session, alert_id),
-        acknowledgements=tuple(session.scalars(select(Acknowledgement).filter_by(**acts).order_by(Acknowledgement.at))),
-        triages=tuple(session.scalars(select(Triage).filter_by(**acts).order_by(Triage.proposed_at))),
+        acknowledgements=tuple(session.scalars(answered.order_by(Acknowledgement.at))),
+        triages=tuple(session.scalars(decided.order_by(Triage.proposed_at))),
     )
 
 
@@ -383,11 +387,12 @@ def raise_concern(
         sealed=sealing.keys(session).seal_text(cases.required(facts), source),
     )
     raising.raise_alerts(session, [signal], now=now, policy=routing.policy_of_student(session, student_id))
-    alert_id: uuid.UUID = session.execute(
-        select(AlertReason.alert_id).where(
-            AlertReason.district_id == access.scope_of(session).district_id, AlertReason.source == source
-        )
-    ).scalar_one()
+    with access.widened(session, None):  # it joins the student's alert, which may stand at the old school still
+        alert_id: uuid.UUID = session.execute(
+            select(AlertReason.alert_id).where(
+                AlertReason.district_id == access.scope_of(session).district_id, AlertReason.source == source
+            )
+        ).scalar_one()
     audit.record(session, by, "concern.raised", "alert", alert_id, tier=tier, self_harm=is_self_harm)
     return alert_id
 
@@ -407,6 +412,7 @@ def _concerns(session: Session, alert_id: uuid.UUID) -> tuple[str, ...]:
     reasons = session.execute(
         select(AlertReason.sealed, AlertReason.source)
         .where(AlertReason.district_id == keys.district_id, AlertReason.alert_id == alert_id)
+        .where(access.of_scope(session, AlertReason.school_id))
         .order_by(AlertReason.noticed_at)
     )
     return tuple(keys.open_text(reason.sealed, reason.source) for reason in reasons if reason.sealed is not None)
@@ -415,17 +421,24 @@ def _concerns(session: Session, alert_id: uuid.UUID) -> tuple[str, ...]:
 # -- checks and steps ---------------------------------------------------------------------------------
 
 _WHO_MAY = text(
-    "select a.school_id, exists (select from deliveries d where d.district_id = :district and d.subject = 'alert'"
-    " and d.subject_id = a.id and d.recipient_id = :staff) as was_told"
+    "select a.school_id, exists (select from deliveries d where d.district_id = :district and d.subject = 'alert'"  # noqa: S608 - our own SQL
+    f" and d.subject_id = a.id and d.recipient_id = :staff and {access.within('d.school_id')}) as was_told"
     " from alerts a where a.district_id = :district and a.id = :id"
 )
 
 
 def _require_answering(session: Session, alert_id: uuid.UUID, by: access.Actor) -> uuid.UUID | None:
     """The school at which this person may answer it."""
-    parameters = {"district": access.scope_of(session).district_id, "id": alert_id, "staff": by.staff_id}
+    parameters = {
+        "district": access.scope_of(session).district_id,
+        "schools": access.schools_of(session),
+        "id": alert_id,
+        "staff": by.staff_id,
+    }
     found = session.execute(_WHO_MAY, parameters).one_or_none()
-    if found is None or not (found.was_told or by.has(*ANSWERING, school_id=found.school_id)):
+    if found is None or not access.reaches(session, found.school_id):
+        raise NotFound("There is no such alert.")
+    if not (found.was_told or by.has(*ANSWERING, school_id=found.school_id)):
         raise NotFound("There is no such alert.")
     school_id: uuid.UUID | None = found.school_id
     return school_id
@@ -437,6 +450,7 @@ def _standing_acknowledgement(session: Session, alert_id: uuid.UUID, by: access.
         .where(
             Acknowledgement.district_id == access.scope_of(session).district_id, Acknowledgement.alert_id == alert_id
         )
+        .where(access.of_scope(session, Acknowledgement.school_id))
         .order_by(Acknowledgement.raised_at.desc(), Acknowledgement.at.desc())
         .limit(1)
     ).one_or_none()
@@ -455,7 +469,7 @@ def _held(session: Session, alert_id: uuid.UUID) -> Alert:
         .with_for_update(key_share=True)
         .execution_options(populate_existing=True)
     ).one_or_none()
-    if found is None:
+    if found is None or not access.reaches(session, found.school_id):
         raise NotFound("There is no such alert.")
     return found
 
@@ -500,6 +514,7 @@ def _latest_triage(session: Session, held: Alert) -> Triage | None:
     return session.scalars(
         select(Triage)
         .where(Triage.district_id == held.district_id, Triage.alert_id == held.id)
+        .where(access.of_scope(session, Triage.school_id))
         .order_by(Triage.proposed_at.desc())
         .limit(1)
         .execution_options(populate_existing=True)
@@ -519,7 +534,8 @@ def _is_pending(held: Alert, proposed: Triage) -> bool:
 
 def _as_signals(session: Session, held: Alert, student_id: uuid.UUID, school_id: uuid.UUID) -> list[Signal]:
     """Every reason of an alert as a signal about this student, at least as serious together as the alert itself."""
-    reasons = list(session.scalars(select(AlertReason).filter_by(district_id=held.district_id, alert_id=held.id)))
+    wanted = select(AlertReason).filter_by(district_id=held.district_id, alert_id=held.id)
+    reasons = list(session.scalars(wanted.where(access.of_scope(session, AlertReason.school_id))))
     return [
         Signal(
             student_id=student_id,

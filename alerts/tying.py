@@ -34,6 +34,7 @@ def follow(session: Session, students: Collection[uuid.UUID] | None, by: access.
     rows = None if students is None else set(students).union(*same_child.others(session, students).values())
     about = {
         "district": access.scope_of(session).district_id,
+        "schools": access.schools_of(session),
         "students": None if rows is None else as_array("uuid", rows),
     }
     if access.scope_of(session).schools is None:
@@ -54,14 +55,20 @@ class Beside:
 
 def beside(session: Session, student_id: uuid.UUID) -> list[Beside]:
     """What is open of the same child under its other rows."""
-    about = {"district": access.scope_of(session).district_id, "student": student_id}
+    about = {
+        "district": access.scope_of(session).district_id,
+        "schools": access.schools_of(session),
+        "student": student_id,
+    }
     return [Beside(*row) for row in session.execute(_BESIDE, about)]
 
 
 _BESIDE = text(
     f"select o.other_id, a.id, c.id from {same_child.OTHERS} o"  # noqa: S608 - our own SQL
     " left join alerts a on a.district_id = :district and a.student_id = o.other_id and a.closed_at is null"
+    f" and {access.within('a.school_id')}"
     " left join cases c on c.district_id = :district and c.student_id = o.other_id and c.state <> 'closed'"
+    f" and {access.within('c.school_id')}"
     " where o.student_id = :student order by o.other_id"
 )
 _OF = "(cast(:students as uuid[]) is null or {0} = any(cast(:students as uuid[])))"
@@ -72,9 +79,12 @@ _BELOW = text(
     "select c.id, max(n.tier) as tier from cases c"  # noqa: S608 - our own SQL
     f" join {same_child.OTHERS} o on o.student_id = c.student_id"
     " join (select student_id, tier from alerts where district_id = :district and closed_at is null"
-    "  union all select student_id, tier from cases where district_id = :district and state <> 'closed') n"
+    f"   and {access.within('school_id')}"
+    "  union all select student_id, tier from cases where district_id = :district and state <> 'closed'"
+    f"   and {access.within('school_id')}) n"
     "  on n.student_id = o.other_id"
     f" where c.district_id = :district and c.state <> 'closed' and {_OF.format('c.student_id')}"
+    f" and {access.within('c.school_id')}"
     " group by c.id, c.tier having max(n.tier) > c.tier order by c.id"
 )
 _REDS = text(
@@ -83,6 +93,7 @@ _REDS = text(
     " join alerts a on a.district_id = c.district_id and a.student_id = o.other_id and a.closed_at is null"
     f"  and a.tier = {RED} and a.state <> 'triaged'"
     f" where c.district_id = :district and c.state not in ('closed', 'crisis') and {_OF.format('c.student_id')}"
+    f" and {access.within('c.school_id')} and {access.within('a.school_id')}"
     # once for each time that it was raised: what people have come to since stands
     " and not exists (select from case_entries e where e.district_id = c.district_id and e.case_id = c.id"
     "  and e.kind = 'same_child/' || a.id and e.at >= a.raised_at) order by c.id, a.raised_at desc"

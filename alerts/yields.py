@@ -48,7 +48,11 @@ def of_round(session: Session, round_id: uuid.UUID, by: str) -> list[Yield]:
     if by not in BY:
         raise ValueError(f"by is one of {', '.join(BY)}")
     policy = rounds.rules_of(session, round_id).policy
-    parameters = {"district": access.scope_of(session).district_id, "round": round_id}
+    parameters = {
+        "district": access.scope_of(session).district_id,
+        "round": round_id,
+        "schools": access.schools_of(session),
+    }
     members: dict[str, dict[uuid.UUID, Row[Any]]] = defaultdict(dict)
     for row in session.execute(_ALERTS, parameters):
         for group in _groups(row, by, policy):
@@ -99,24 +103,27 @@ def _instruments(rule_id: str, policy: Policy) -> Sequence[str]:
 # A concern from an upload whose student was found lives on in the student's own alert; one that turned out to be
 # another child's says nothing about its rule.
 _ALERTS = text(
-    """
+    f"""
 with own as (
     select a.id, a.school_id, a.closed_at,
     array(select distinct r.rule from alert_reasons r
-     where r.district_id = a.district_id and r.alert_id = a.id) as rules,
+     where r.district_id = a.district_id and r.alert_id = a.id and {access.within("r.school_id")}) as rules,
     (select t.outcome from triages t where t.district_id = a.district_id and t.alert_id = a.id
+     and {access.within("t.school_id")}
      order by t.proposed_at desc limit 1) as outcome,
     exists (select from triages t join interviews i on i.district_id = t.district_id and i.case_id = t.case_id
-     where t.district_id = a.district_id and t.alert_id = a.id and i.held_at >= a.opened_at) as is_talked,
+     where t.district_id = a.district_id and t.alert_id = a.id and i.held_at >= a.opened_at
+     and {access.within("t.school_id")} and {access.within("i.school_id")}) as is_talked,
     exists (select from triages t join interviews i on i.district_id = t.district_id and i.case_id = t.case_id
      where t.district_id = a.district_id and t.alert_id = a.id and i.held_at >= a.opened_at
+     and {access.within("t.school_id")} and {access.within("i.school_id")}
      and i.is_concern_confirmed) as is_confirmed
-    from alerts a where a.district_id = :district and a.round_id = :round
+    from alerts a where a.district_id = :district and a.round_id = :round and {access.within("a.school_id")}
 )
 select own.id, s.code as school, own.rules, own.is_confirmed,
 own.is_talked or (own.outcome in ('monitor', 'not_confirmed') and own.closed_at is not null) as is_settled
 from own left join schools s on s.district_id = :district and s.id = own.school_id
 where coalesce(own.outcome, '') <> 'wrong_student'
 and not (coalesce(own.outcome, '') = 'merged' and not own.is_talked and own.closed_at is not null)
-"""
+"""  # noqa: S608 - our own SQL
 )

@@ -150,13 +150,30 @@ def scope_of(session: Session) -> Scope:
     return scope
 
 
-def reaches(session: Session, school_id: uuid.UUID) -> bool:
-    """Whether that school is within the session's scope: the second wall, where row security is the first."""
+# The second wall, where row security is the first; each has to stand alone. Whoever reads what belongs to a school
+# asks one of these.
+
+
+def reaches(session: Session, school_id: uuid.UUID | None) -> bool:
+    """Whether that school is within the session's scope; what is of no one school is the whole district's."""
     schools = scope_of(session).schools
     return schools is None or school_id in schools
 
 
-def of_scope(session: Session, school_id: InstrumentedAttribute[uuid.UUID]) -> ColumnElement[bool]:
+def of_scope(
+    session: Session, school_id: InstrumentedAttribute[uuid.UUID] | InstrumentedAttribute[uuid.UUID | None]
+) -> ColumnElement[bool]:
     """The same as a condition of a select."""
     schools = scope_of(session).schools
     return true() if schools is None else school_id.in_(schools)
+
+
+def within(school_id: str) -> str:
+    """The same as SQL, which is asked with `:schools` as `schools_of` gives them."""
+    return f"(cast(:schools as uuid[]) is null or {school_id} = any(:schools))"
+
+
+def schools_of(session: Session) -> list[uuid.UUID] | None:
+    """The schools of the scope for a statement that has a `within`; None is all of the district."""
+    schools = scope_of(session).schools
+    return None if schools is None else list(schools)

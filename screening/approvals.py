@@ -109,8 +109,9 @@ def end(session: Session, request_id: uuid.UUID, *, by: access.Actor, now: dt.da
 
 
 _STANDING = text(
-    "select kind from access_requests where district_id = :district and student_id = :student and person_id = :person"
+    "select kind from access_requests where district_id = :district and student_id = :student and person_id = :person"  # noqa: S608 - our own SQL
     " and state = 'granted' and kind in ('assignment', 'request') and (until_at is null or until_at > :now)"
+    f" and {access.within('school_id')}"
     " order by kind limit 1"
 )
 
@@ -122,6 +123,7 @@ def standing(session: Session, student_id: uuid.UUID, *, by: access.Actor, now: 
     """
     asked = {
         "district": access.scope_of(session).district_id,
+        "schools": access.schools_of(session),
         "student": student_id,
         "person": by.staff_id,
         "now": now,
@@ -201,19 +203,24 @@ class Figures:
 
 
 _FIGURES = text(
-    "select count(*) filter (where kind = 'request') as asked,"
+    "select count(*) filter (where kind = 'request') as asked,"  # noqa: S608 - our own SQL
     " count(*) filter (where kind = 'request' and decided_at is not null and state <> 'refused') as granted,"
     " count(*) filter (where state = 'refused') as refused,"
     " count(*) filter (where kind = 'break_glass') as glasses_broken,"
     " count(reviewed_at) as reviewed,"
     " count(*) filter (where reviewed_at is null and review_by < :now) as reviews_overdue"
-    " from access_requests where district_id = :district and asked_at >= :since"
+    f" from access_requests where district_id = :district and asked_at >= :since and {access.within('school_id')}"
 )
 
 
 def figures(session: Session, since: dt.datetime, *, now: dt.datetime) -> Figures:
     """Counts of the scope's schools since that moment."""
-    wanted = {"district": access.scope_of(session).district_id, "since": since, "now": now}
+    wanted = {
+        "district": access.scope_of(session).district_id,
+        "schools": access.schools_of(session),
+        "since": since,
+        "now": now,
+    }
     return Figures(**session.execute(_FIGURES, wanted).one()._mapping)
 
 
@@ -319,6 +326,7 @@ def _one(session: Session, student_id: uuid.UUID, person_id: uuid.UUID, kind: st
             AccessRequest.person_id == person_id,
             AccessRequest.kind == kind,
             AccessRequest.state == state,
+            access.of_scope(session, AccessRequest.school_id),
         )
         .limit(1)
     ).one_or_none()

@@ -214,8 +214,8 @@ def _place(session: Session, assignment_id: uuid.UUID, now: dt.datetime | None) 
 
 def _read_place(session: Session, assignment_id: uuid.UUID, now: dt.datetime | None) -> _Place:
     about = {"district": access.scope_of(session).district_id, "assignment": assignment_id}
-    row = _READ_PLACE.first(session, about | {"now": now})
-    if row is None:
+    row = _READ_PLACE.first(session, about | {"now": now, "schools": access.schools_of(session)})
+    if row is None or not (access.reaches(session, row["school_id"]) and access.reaches(session, row["placed_at"])):
         raise NotFound("There is no such assignment.")
     rules = rounds.rules_of(session, row["round_id"])
     informant = row["informant"]
@@ -236,7 +236,7 @@ def _must_be_open(place: _Place, pages: Mapping[str, Answers]) -> None:
 
 _LOCK_PLACE = Statement("select from assignments where district_id = :district and id = :assignment for no key update")
 _READ_PLACE = Statement(
-    "select a.round_id, a.student_id, a.informant, a.id, s.school_id, t.now,"  # noqa: S608 - our own SQL
+    "select a.round_id, a.student_id, a.informant, a.id, s.school_id, a.school_id as placed_at, t.now,"  # noqa: S608 - our own SQL
     " cast(extract(year from age(o.opens_at, s.born_month + interval '1 month')) as smallint) as age,"
     " cast(extract(year from age(t.now, s.born_month + interval '1 month')) as smallint)"
     "  as age_now,"
@@ -245,18 +245,21 @@ _READ_PLACE = Statement(
     " (select jsonb_object_agg(c.given_by, c.decision) from (select distinct on (given_by) given_by, decision"
     "   from (select distinct on (student_id, given_by) given_by, decision from consents"
     "    where district_id = :district and student_id = any(child.rows) and decided_at <= t.now"
+    f"    and {access.within('school_id')}"
     "    order by student_id, given_by, decided_at desc, recorded_at desc, decision = 'granted') l"
     "   order by given_by, decision = 'granted') c) as decisions,"
     " (select jsonb_object_agg(d.instrument, d.answers) from drafts d"
     "   where d.district_id = :district and d.assignment_id = a.id) as drafts,"
     " (select jsonb_agg(jsonb_build_array(f.instrument, f.informant, f.attempt, f.revision,"
     "   to_jsonb(f.answers)) order by f.attempt, f.revision) from administrations f where f.district_id = :district"
-    "   and f.round_id = a.round_id and f.student_id = a.student_id) as stored,"
+    f"   and f.round_id = a.round_id and f.student_id = a.student_id and {access.within('f.school_id')}) as stored,"
     " (select jsonb_build_array(r.revision, r.reasons, r.forms) from results r where r.district_id = :district"
-    "   and r.round_id = a.round_id and r.student_id = a.student_id order by r.revision desc limit 1) as standing,"
+    f"   and r.round_id = a.round_id and r.student_id = a.student_id and {access.within('r.school_id')}"
+    "   order by r.revision desc limit 1) as standing,"
     " (select jsonb_agg(jsonb_build_array(t.tier, extract(epoch from o.opens_at - e.opens_at) / 86400))"
     "   from (select distinct on (r.round_id, r.student_id) r.round_id, r.tier from results r"
     "    where r.district_id = :district and r.student_id = any(child.rows) and r.round_id <> a.round_id"
+    f"    and {access.within('r.school_id')}"
     "    order by r.round_id, r.student_id, r.revision desc) t"
     "   join rounds e on e.district_id = :district and e.id = t.round_id) as earlier"
     " from (select coalesce(cast(:now as timestamptz), now()) as now) t cross join assignments a"

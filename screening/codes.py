@@ -135,7 +135,13 @@ def _rows(
 ) -> list[RowMapping]:
     where = " and (cast(:grade as smallint) is null or {0}.grade = :grade)"
     where += " and (cast(:class as text) is null or {0}.class_name = :class) order by {0}.class_name, {0}.student_id"
-    about = {"district": access.scope_of(session).district_id, "school": school_id, "grade": grade, "class": class_name}
+    about = {
+        "district": access.scope_of(session).district_id,
+        "schools": access.schools_of(session),
+        "school": school_id,
+        "grade": grade,
+        "class": class_name,
+    }
     return list(session.execute(text(statement + where.format("p")), about | more).mappings())
 
 
@@ -337,14 +343,17 @@ def _refused(database: Database, found: RowMapping | None, whence: Whence) -> No
 
 
 _WAITING = (
-    "select p.student_id, p.school_id, p.grade, p.class_name, p.id as assignment_id from assignments p"
+    "select p.student_id, p.school_id, p.grade, p.class_name, p.id as assignment_id from assignments p"  # noqa: S608 - our own SQL
     " where p.district_id = :district and p.round_id = :round and p.school_id = :school and p.informant = 'self'"
+    f" and {access.within('p.school_id')}"
     " and p.exempt_reason is null and not exists (select from administrations d where d.district_id = p.district_id"
-    " and d.round_id = p.round_id and d.student_id = p.student_id and d.informant = 'self')"
+    " and d.round_id = p.round_id and d.student_id = p.student_id and d.informant = 'self'"
+    f" and {access.within('d.school_id')})"
 )
 _ENROLLED = (
-    "select p.student_id, p.school_id, p.grade, p.class_name, cast(null as uuid) as assignment_id from enrollments p"
+    "select p.student_id, p.school_id, p.grade, p.class_name, cast(null as uuid) as assignment_id from enrollments p"  # noqa: S608 - our own SQL
     " where p.district_id = :district and p.school_id = :school and p.until_on is null"
+    f" and {access.within('p.school_id')}"
 )
 _END_CODES = text(
     "update codes set ended_at = now() where district_id = :district and kind = :kind"

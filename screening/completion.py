@@ -28,8 +28,8 @@ _IS_DONE = (
     " and d.student_id = a.student_id and d.informant = a.informant)"
 )
 _HERE = (
-    "a.district_id = :district and a.round_id = :round"
-    " and (cast(:schools as uuid[]) is null or a.school_id = any(:schools))"
+    f"a.district_id = :district and a.round_id = :round and {access.within('a.school_id')}"
+    " and (cast(:among as uuid[]) is null or a.school_id = any(:among))"
 )
 _BY_CLASS = text(
     "select a.school_id, a.grade, a.class_name, a.informant, count(*) as places,"  # noqa: S608 - our own SQL
@@ -48,6 +48,7 @@ def by_class(
     wanted = {
         "district": access.scope_of(session).district_id,
         "round": round_id,
-        "schools": None if school_ids is None else list(school_ids),
+        "schools": access.schools_of(session),
+        "among": None if school_ids is None else list(school_ids),
     }
     return [ClassCompletion(*row) for row in session.execute(_BY_CLASS, wanted)]

@@ -96,14 +96,14 @@ def record_many(
     if not wanted:
         return 0
     students = [each.student_id for each in wanted]
-    district_id = access.scope_of(session).district_id
-    seen = session.execute(_COUNT_IN_SCOPE, {"district": district_id, "students": students}).scalar_one()
+    here = {"district": access.scope_of(session).district_id, "schools": access.schools_of(session)}
+    seen = session.execute(_COUNT_IN_SCOPE, here | {"students": students}).scalar_one()
     if seen != len(set(students)):
         raise NotFound("There is no such student.")
     written = session.execute(
         _INSERT,
-        {
-            "district": district_id,
+        here
+        | {
             "students": students,
             "decisions": [each.decision for each in wanted],
             "givers": [each.given_by for each in wanted],
@@ -235,6 +235,7 @@ def standing(session: Session, student_id: uuid.UUID) -> Sequence[Consent]:
     found = session.scalars(
         select(Consent)
         .where(Consent.district_id == access.scope_of(session).district_id, Consent.student_id == student_id)
+        .where(access.of_scope(session, Consent.school_id))
         # of two decisions at the same instant the refusal counts
         .order_by(Consent.decided_at, Consent.recorded_at, Consent.decision != "granted")
     )
@@ -249,9 +250,15 @@ def funnel(session: Session, school_id: uuid.UUID, *, at: dt.datetime, policy: P
             " count(*) filter (where f.is_in_force) as in_force, count(*) filter (where f.is_refused) as refused"
             f" from enrollments e left join ({in_force_sql(policy)}) f on f.student_id = e.student_id"
             " where e.district_id = :district and e.school_id = :school and e.until_on is null"
+            f" and {access.within('e.school_id')}"
             " group by e.grade, e.class_name order by e.grade, e.class_name"
         ),
-        {"district": access.scope_of(session).district_id, "school": school_id, "at": at},
+        {
+            "district": access.scope_of(session).district_id,
+            "schools": access.schools_of(session),
+            "school": school_id,
+            "at": at,
+        },
     )
     return [
         ClassFunnel(
@@ -266,15 +273,19 @@ def funnel(session: Session, school_id: uuid.UUID, *, at: dt.datetime, policy: P
     ]
 
 
-_COUNT_IN_SCOPE = text("select count(*) from students where district_id = :district and id = any(:students)")
+_COUNT_IN_SCOPE = text(
+    "select count(*) from students where district_id = :district and id = any(:students)"  # noqa: S608 - our own SQL
+    f" and {access.within('school_id')}"
+)
 _INSERT = text(
-    "insert into consents (district_id, id, student_id, school_id, decision, given_by, notice_version, channel,"
+    "insert into consents (district_id, id, student_id, school_id, decision, given_by, notice_version, channel,"  # noqa: S608 - our own SQL
     " decided_at, recorded_by)"
     " select s.district_id, gen_random_uuid(), s.id, s.school_id, n.decision, n.given_by, :notice, :channel, :at, :by"
     " from unnest(cast(:students as uuid[]), cast(:decisions as text[]), cast(:givers as text[]))"
     " as n(student_id, decision, given_by)"
     " join students s on s.district_id = :district and s.id = n.student_id"
     " where not exists (select from consents c where c.district_id = s.district_id and c.student_id = s.id"
+    f" and {access.within('c.school_id')}"
     " and c.given_by = n.given_by and c.decided_at = :at and c.decision = n.decision)"
     " returning 1"
 )
@@ -293,11 +304,16 @@ def _students_by_number(session: Session, rows: Sequence[ListedDecision]) -> lis
     hashes = identity.number_hashes(keys, [row.student_number for row in rows])
     found = session.execute(
         text(
-            "select e.number_hash, s.code, e.student_id from enrollments e"
+            "select e.number_hash, s.code, e.student_id from enrollments e"  # noqa: S608 - our own SQL
             " join schools s on s.district_id = e.district_id and s.id = e.school_id"
             " where e.district_id = :district and e.until_on is null and e.number_hash = any(cast(:hashes as bytea[]))"
+            f" and {access.within('e.school_id')}"
         ),
-        {"district": keys.district_id, "hashes": bytea_array(set(hashes))},
+        {
+            "district": keys.district_id,
+            "schools": access.schools_of(session),
+            "hashes": bytea_array(set(hashes)),
+        },
     )
     known: dict[bytes, list[tuple[str, uuid.UUID]]] = {}
     for number_hash, code, student_id in found:

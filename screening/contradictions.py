@@ -22,7 +22,11 @@ WARNINGS: Mapping[str, str] = {
 
 def of(session: Session, found: Sequence[StudentMerge]) -> dict[uuid.UUID, tuple[str, ...]]:
     """Codes of WARNINGS by the id of the merge. Needs the schools of both rows in scope."""
-    about = {"district": access.scope_of(session).district_id, "merges": [each.id for each in found]}
+    about = {
+        "district": access.scope_of(session).district_id,
+        "schools": access.schools_of(session),
+        "merges": [each.id for each in found],
+    }
     told = {row.id: {code for code in WARNINGS if getattr(row, code)} for row in session.execute(_BESIDE, about)}
     born = {
         student_id: person.born_on
@@ -38,16 +42,18 @@ def of(session: Session, found: Sequence[StudentMerge]) -> dict[uuid.UUID, tuple
 
 
 _BESIDE = text(
-    "select m.id, a.name_hash <> b.name_hash as name_differs,"
+    "select m.id, a.name_hash <> b.name_hash as name_differs,"  # noqa: S608 - our own SQL
     " s.sex <> d.sex and 'x' not in (s.sex, d.sex) as sex_differs, s.born_month <> d.born_month as birth_differs,"
     " s.school_id <> d.school_id as school_differs,"
     " exists (select from administrations f join administrations g on g.district_id = f.district_id"
     "  and g.round_id = f.round_id and g.student_id = d.id"
-    "  where f.district_id = m.district_id and f.student_id = s.id) as both_answered,"
+    "  where f.district_id = m.district_id and f.student_id = s.id"
+    f"  and {access.within('f.school_id')} and {access.within('g.school_id')}) as both_answered,"
     " exists (select from administrations f join administrations g on g.district_id = f.district_id"
     "  and g.round_id = f.round_id and g.student_id = d.id and g.informant = f.informant"
     "  and g.instrument = f.instrument and g.attempt = f.attempt and g.answers <> f.answers"
-    "  where f.district_id = m.district_id and f.student_id = s.id) as answers_differ"
+    "  where f.district_id = m.district_id and f.student_id = s.id"
+    f"  and {access.within('f.school_id')} and {access.within('g.school_id')}) as answers_differ"
     " from student_merges m join students s on s.district_id = m.district_id and s.id = m.student_id"
     " join students d on d.district_id = m.district_id and d.id = m.duplicate_id"
     " left join identities a on a.district_id = m.district_id and a.student_id = s.id"

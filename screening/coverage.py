@@ -200,6 +200,7 @@ def funnel(session: Session, round_id: uuid.UUID, by: By | None = None) -> list[
         .where(
             CoverageSummary.district_id == access.scope_of(session).district_id, CoverageSummary.round_id == round_id
         )
+        .where(access.of_scope(session, CoverageSummary.school_id))
         .group_by(*keys)
         .order_by(*keys)
     )

@@ -12,7 +12,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
 from instruments import scoring
-from screening import access, audit, results, rounds, same_child, tiers
+from screening import access, audit, results, rounds, same_child, students, tiers
 from screening.errors import NotFound
 
 
@@ -61,17 +61,17 @@ class RoundOfStudent:
 
 
 _ROUNDS = text(
-    "select o.id, o.name, o.opens_at, o.is_historical, r.revision, r.tier, r.validity, r.reasons, r.forms,"
+    "select o.id, o.name, o.opens_at, o.is_historical, r.revision, r.tier, r.validity, r.reasons, r.forms,"  # noqa: S608 - our own SQL
     " r.prior_tier, r.recorded_at from rounds o"
     " left join lateral (select * from results x where x.district_id = o.district_id and x.round_id = o.id"
-    "  and x.student_id = :student order by x.revision desc limit 1) r on true"
+    f"  and x.student_id = :student and {access.within('x.school_id')} order by x.revision desc limit 1) r on true"
     " where o.district_id = :district and (cast(:round as uuid) is null or o.id = :round)"
     " and exists (select from assignments a where a.district_id = o.district_id and a.round_id = o.id"
-    "  and a.student_id = :student) order by o.opens_at, o.id"
+    f"  and a.student_id = :student and {access.within('a.school_id')}) order by o.opens_at, o.id"
 )
 _FORMS = text(
-    "select round_id, instrument, informant, attempt, revision, status, missing_count, scores, answers, recorded_at"
-    " from administrations where district_id = :district and student_id = :student"
+    "select round_id, instrument, informant, attempt, revision, status, missing_count, scores, answers, recorded_at"  # noqa: S608 - our own SQL
+    f" from administrations where district_id = :district and student_id = :student and {access.within('school_id')}"
     " and (cast(:round as uuid) is null or round_id = :round)"
     " order by recorded_at, instrument, informant, attempt, revision"
 )
@@ -84,7 +84,7 @@ def of_student(
 
     Raises NotFound for a student out of scope.
     """
-    _must_be_here(session, student_id)
+    students.school_of(session, student_id)
     found = _read(session, student_id, None)
     audit.record(session, by, "result.read", "student", student_id, rounds=len(found), because=because)
     return found
@@ -137,17 +137,13 @@ def explained(
     return found.result, tiers.explain(found.result.reasons, policy, locale)
 
 
-def _must_be_here(session: Session, student_id: uuid.UUID) -> None:
-    seen = session.execute(
-        text("select 1 from students where district_id = :district and id = :student"),
-        {"district": access.scope_of(session).district_id, "student": student_id},
-    ).scalar()
-    if seen is None:
-        raise NotFound("There is no such student.")
-
-
 def _read(session: Session, student_id: uuid.UUID, round_id: uuid.UUID | None) -> list[RoundOfStudent]:
-    wanted = {"district": access.scope_of(session).district_id, "student": student_id, "round": round_id}
+    wanted = {
+        "district": access.scope_of(session).district_id,
+        "schools": access.schools_of(session),
+        "student": student_id,
+        "round": round_id,
+    }
     forms: dict[uuid.UUID, list[Row[Any]]] = defaultdict(list)
     for row in session.execute(_FORMS, wanted):
         forms[row.round_id].append(row)

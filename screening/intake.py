@@ -93,7 +93,7 @@ def receive(
 def get(session: Session, upload_id: uuid.UUID) -> Upload:
     """The upload, if it is within the scope. Raises NotFound."""
     upload = session.get(Upload, (access.scope_of(session).district_id, upload_id))
-    if upload is None:
+    if upload is None or not access.reaches(session, upload.school_id):
         raise NotFound("There is no such upload.")
     return upload
 

@@ -97,7 +97,12 @@ def match(session: Session, rows: pl.DataFrame, rules: Rules) -> pl.DataFrame:
     session.execute(text("truncate incoming, matched"))
     _copy_incoming(session, rows)
     names = rows.get_column("student_name").is_not_null().any()
-    scope = {"district": access.scope_of(session).district_id, "round": rules.round.id, "at": rules.now}
+    scope = {
+        "district": access.scope_of(session).district_id,
+        "schools": access.schools_of(session),
+        "round": rules.round.id,
+        "at": rules.now,
+    }
     session.execute(
         text(_FIND.format(name_test=_NAME_TEST if names else "", name_join=_NAME_JOIN if names else "")),
         scope | {"opens": rules.round.opens_at, "grades": rules.round.grades, "any_time": rules.round.is_historical},
@@ -166,18 +171,20 @@ _FIND = (
     "   count(*) over (partition by i.key) as hits, count(*) over (partition by e.student_id) as places"
     "  from incoming i left join schools c on c.district_id = :district and c.code = i.school_code"
     "  join enrollments e on e.district_id = :district and e.number_hash = i.number_hash and e.until_on is null"
-    "   and (i.school_code is null or e.school_id = c.id)"
+    f"   and (i.school_code is null or e.school_id = c.id) and {access.within('e.school_id')}"
     # one child under one number at two schools is no two: the row under which it is counted
     f"  where not exists (select from {same_child.COUNTED} k join enrollments z on z.district_id = :district"
     "   and z.student_id = k.student_id and z.number_hash = i.number_hash and z.until_on is null"
     "   where k.duplicate_id = e.student_id and i.school_code is null)) f"
-    " join students s on s.district_id = :district and s.id = f.student_id{name_join}"
+    " join students s on s.district_id = :district and s.id = f.student_id"
+    f" and {access.within('s.school_id')}{{name_join}}"
     " left join openings o on o.district_id = :district and o.round_id = :round and o.school_id = f.school_id"
     " order by f.key"
 )
 _STANDING_OF = (
-    "(select distinct on (round_id, student_id) student_id, tier from results"
+    "(select distinct on (round_id, student_id) student_id, tier from results"  # noqa: S608 - our own SQL
     " where district_id = :district and round_id = any(:others) and student_id in ({0})"
+    f" and {access.within('school_id')}"
     " order by round_id, student_id, revision desc)"
 )
 _TIED = f"{same_child.OTHERS} o join matched t on t.student_id = o.student_id"

@@ -249,10 +249,17 @@ def administrations(session: Session, round_id: uuid.UUID, students: list[str]) 
     return copy_out(
         session,
         "select student_id, instrument, informant, attempt, revision, status, answers, scores"
-        " from administrations where district_id = %s and round_id = %s and student_id = any(%s::uuid[])",
-        (access.scope_of(session).district_id, round_id, students),
+        " from administrations where district_id = %s and round_id = %s and student_id = any(%s::uuid[])"
+        " and (%s::uuid[] is null or school_id = any(%s::uuid[]))",
+        (access.scope_of(session).district_id, round_id, students, *_schools_twice(session)),
         ADMINISTRATION_COLUMNS,
     )
+
+
+def _schools_twice(session: Session) -> tuple[list[uuid.UUID] | None, list[uuid.UUID] | None]:
+    """What `access.within` says, where parameters have no names."""
+    schools = access.schools_of(session)
+    return schools, schools
 
 
 # -- appending many ------------------------------------------------------------------------------------------------
@@ -423,8 +430,13 @@ def standing(session: Session, round_id: uuid.UUID, verdicts: pl.DataFrame, matc
         "select distinct on (student_id) student_id, revision, array_to_string(reasons, ','),"
         " (select max(split_part(f, '/', 3)::smallint) from unnest(forms) f)"
         " from results where district_id = %s and round_id = %s and student_id = any(%s::uuid[])"
-        " order by student_id, revision desc",
-        (access.scope_of(session).district_id, round_id, students.get_column("student_id").to_list()),
+        " and (%s::uuid[] is null or school_id = any(%s::uuid[])) order by student_id, revision desc",
+        (
+            access.scope_of(session).district_id,
+            round_id,
+            students.get_column("student_id").to_list(),
+            *_schools_twice(session),
+        ),
         _STANDING,
     )
     return found.join(students, on="student_id").select(

@@ -25,9 +25,9 @@ class Enrolled:
 
 
 _LISTED = (
-    "select s.id, s.school_id, s.sex, s.born_month, e.grade, e.class_name from students s"
+    "select s.id, s.school_id, s.sex, s.born_month, e.grade, e.class_name from students s"  # noqa: S608 - our own SQL
     " {join} enrollments e on e.district_id = s.district_id and e.student_id = s.id and e.until_on is null"
-    " where s.district_id = :district and (cast(:schools as uuid[]) is null or s.school_id = any(:schools))"
+    f" and {access.within('e.school_id')} where s.district_id = :district and {access.within('s.school_id')}"
 )
 
 
@@ -41,17 +41,17 @@ def listed(
     limit: int = 50,
 ) -> list[Enrolled]:
     """The enrolled students of the scope (of one school, grade, class), by id, those after `after`."""
-    scope = access.scope_of(session)
-    schools = scope.schools if school_id is None else frozenset({school_id}) & (scope.schools or {school_id})
     rows = session.execute(
         text(
-            _LISTED.format(join="join") + " and (cast(:grade as smallint) is null or e.grade = :grade)"
+            _LISTED.format(join="join") + " and (cast(:school as uuid) is null or s.school_id = :school)"
+            " and (cast(:grade as smallint) is null or e.grade = :grade)"
             " and (cast(:class as text) is null or e.class_name = :class)"
             " and (cast(:after as uuid) is null or s.id > :after) order by s.id limit :limit"
         ),
         {
-            "district": scope.district_id,
-            "schools": None if schools is None else list(schools),
+            "district": access.scope_of(session).district_id,
+            "schools": access.schools_of(session),
+            "school": school_id,
             "grade": grade,
             "class": class_name,
             "after": after,
@@ -63,12 +63,11 @@ def listed(
 
 def get(session: Session, student_id: uuid.UUID) -> Enrolled:
     """One student of the scope. Raises NotFound."""
-    scope = access.scope_of(session)
     row = session.execute(
         text(_LISTED.format(join="left join") + " and s.id = :student"),
         {
-            "district": scope.district_id,
-            "schools": None if scope.schools is None else list(scope.schools),
+            "district": access.scope_of(session).district_id,
+            "schools": access.schools_of(session),
             "student": student_id,
         },
     ).one_or_none()

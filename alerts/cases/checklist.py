@@ -7,7 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from alerts.models import Case
-from screening import same_child
+from screening import access, same_child
 from screening.errors import Problem
 
 
@@ -73,11 +73,11 @@ def obstacles(facts: Facts, demanded: Collection[str]) -> list[Problem]:
 def facts_of(session: Session, case: Case) -> Facts:
     """What is known of this case now."""
     about = {"district": case.district_id, "case": case.id, "student": case.student_id, "school": case.school_id}
-    zone = str(session.info["timezone"])
-    return Facts(**session.execute(_FACTS, about | {"zone": zone}).one()._mapping)
+    here = {"schools": access.schools_of(session), "zone": str(session.info["timezone"])}
+    return Facts(**session.execute(_FACTS, about | here).one()._mapping)
 
 
-_OWN = "{0}.district_id = :district and {0}.case_id = :case"
+_OWN = f"{{0}}.district_id = :district and {{0}}.case_id = :case and {access.within('{0}.school_id')}"
 _FACTS = text(
     f"""
 with talks as (select i.* from interviews i where {_OWN.format("i")}),
@@ -96,10 +96,11 @@ select
     (select count(*) from promises where state in ('planned', 'due', 'overdue')) as promised,
     (select count(*) from alerts a where a.district_id = :district
         and a.student_id in {same_child.rows_of("cast(:student as uuid)")}
-        and a.closed_at is null and a.state <> 'triaged') as unanswered,
+        and a.closed_at is null and a.state <> 'triaged' and {access.within("a.school_id")}) as unanswered,
     not exists (select from students s where s.district_id = :district and s.id = :student
         and s.school_id = :school) as is_elsewhere,
-    exists (select from transfers t where {_OWN.format("t")} and t.state in ('announced', 'waiting')) as is_leaving,
+    exists (select from transfers t where t.district_id = :district and t.case_id = :case
+        and t.state in ('announced', 'waiting')) as is_leaving,
     (select count(*) from sent where state in ('sent', 'accepted')) as open_referrals,
     exists (select from refusal where at is not null
         and not exists (select from sent where state <> 'refused' and made_at > refusal.at)

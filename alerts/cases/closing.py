@@ -100,12 +100,15 @@ def go_on(session: Session, case: Case, *, by: access.Actor, now: dt.datetime) -
 
 
 _CLOSE_ALERTS = text(
-    "update alerts a set closed_at = :now where a.district_id = :district and a.closed_at is null"
+    "update alerts a set closed_at = :now where a.district_id = :district and a.closed_at is null"  # noqa: S608 - our own SQL
+    f" and {access.within('a.school_id')}"
     " and a.state = 'triaged' and (a.student_id = :student or a.id in ("
     # of the same child under another row, and in no other case since
-    "  select t.alert_id from triages t where t.district_id = :district and t.case_id = :case and not exists ("
+    "  select t.alert_id from triages t where t.district_id = :district and t.case_id = :case"
+    f"   and {access.within('t.school_id')} and not exists ("
     "   select from triages later where later.district_id = t.district_id and later.alert_id = t.alert_id"
-    "   and later.case_id is not null and later.case_id <> t.case_id and later.proposed_at > t.proposed_at)))"
+    "   and later.case_id is not null and later.case_id <> t.case_id and later.proposed_at > t.proposed_at"
+    f"   and {access.within('later.school_id')})))"
 )
 
 
@@ -119,7 +122,12 @@ def _refuse_obstacles(session: Session, case: Case, tier: int) -> None:
 def _end(session: Session, case: Case, reason: str, by: access.Actor, now: dt.datetime) -> None:
     case.state, case.closed_at = "closed", now
     session.flush()
-    about = {"district": case.district_id, "student": case.student_id, "case": case.id}
+    about = {
+        "district": case.district_id,
+        "schools": access.schools_of(session),
+        "student": case.student_id,
+        "case": case.id,
+    }
     session.execute(_CLOSE_ALERTS, about | {"now": now})
     audit.record(session, by, "case.closed", "case", case.id, reason=reason, tier=case.tier)
 
@@ -127,8 +135,8 @@ def _end(session: Session, case: Case, reason: str, by: access.Actor, now: dt.da
 def _reject(session: Session, case: Case, closure: Closure, by: access.Actor, now: dt.datetime) -> None:
     closure.rejected_at = now
     facts = checklist.facts_of(session, case)
-    promised = select(FollowUp.id).filter_by(district_id=case.district_id, case_id=case.id).limit(1)
-    has_follow_up = session.scalar(promised) is not None
+    promised = select(FollowUp.id).filter_by(district_id=case.district_id, case_id=case.id)
+    has_follow_up = session.scalar(promised.where(access.of_scope(session, FollowUp.school_id)).limit(1)) is not None
     case.state = "follow_up" if has_follow_up else "assessing" if facts.seen else "open"
     tell(session, case, "closure_rejected", by, now)
     audit.record(session, by, "case.closure_rejected", "case", case.id)
@@ -148,6 +156,7 @@ def _latest_closure(session: Session, case: Case) -> Closure | None:
     return session.scalars(
         select(Closure)
         .where(Closure.district_id == case.district_id, Closure.case_id == case.id, Closure.rejected_at.is_(None))
+        .where(access.of_scope(session, Closure.school_id))
         .order_by(Closure.proposed_at.desc())
         .limit(1)
         .execution_options(populate_existing=True)

@@ -85,6 +85,7 @@ def held_with_alert(session: Session, case_id: uuid.UUID) -> tuple[Alert | None,
             Alert.district_id == access.scope_of(session).district_id,
             Alert.student_id == student_id,
             Alert.closed_at.is_(None),
+            access.of_scope(session, Alert.school_id),
         )
         .with_for_update(key_share=True)
         .execution_options(populate_existing=True)
@@ -156,6 +157,6 @@ def _case(session: Session, case_id: uuid.UUID, *, is_locked: bool) -> Case:
         .execution_options(populate_existing=True)
     )
     case = session.scalars(wanted.with_for_update(key_share=True) if is_locked else wanted).one_or_none()
-    if case is None:
+    if case is None or not access.reaches(session, case.school_id):
         raise NotFound("There is no such case.")
     return case

@@ -61,7 +61,9 @@ def listed(
     limit: int = 50,
 ) -> list[Case]:
     """Cases in these states (all that are not closed, when none are named), the most serious and oldest first."""
-    wanted = select(Case).where(Case.district_id == access.scope_of(session).district_id)
+    wanted = select(Case).where(
+        Case.district_id == access.scope_of(session).district_id, access.of_scope(session, Case.school_id)
+    )
     wanted = wanted.where(Case.state.in_(states) if states else Case.state != "closed")
     if school_id is not None:
         wanted = wanted.where(Case.school_id == school_id)
@@ -119,7 +121,8 @@ def give_to(
 
 
 _PRIOR_CASE = text(
-    "select id from cases where district_id = :district and student_id = :student and state = 'closed'"
+    "select id from cases where district_id = :district and student_id = :student and state = 'closed'"  # noqa: S608 - our own SQL
+    f" and {access.within('school_id')}"
     " order by closed_at desc limit 1"
 )
 
@@ -135,7 +138,8 @@ def _insert(
     prior_case: uuid.UUID | None,
 ) -> Case | None:
     district_id = access.scope_of(session).district_id
-    prior = prior_case or session.scalar(_PRIOR_CASE, {"district": district_id, "student": student_id})
+    about = {"district": district_id, "student": student_id, "schools": access.schools_of(session)}
+    prior = prior_case or session.scalar(_PRIOR_CASE, about)
     return session.execute(
         postgresql.insert(Case)
         .values(
@@ -161,6 +165,7 @@ def _open_case_of(session: Session, student_id: uuid.UUID) -> Case | None:
             Case.district_id == access.scope_of(session).district_id,
             Case.student_id == student_id,
             Case.state != "closed",
+            access.of_scope(session, Case.school_id),
         )
         .with_for_update(key_share=True)
         .execution_options(populate_existing=True)

@@ -5,14 +5,15 @@ import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from alerts import forms
 from alerts.cases.holding import get, unseal
 from alerts.models import Case, CaseEntry, Closure, FollowUp, Interview, Triage
-from screening import sealing
+from screening import access, sealing
 
 
 @dataclass(frozen=True)
@@ -42,17 +43,25 @@ def story(session: Session, case_id: uuid.UUID) -> Story:
     """All that happened in a case in order of time. The door that shows it keeps account of the reading."""
     case = get(session, case_id)
     here = {"district_id": case.district_id, "case_id": case.id}
-    entries = session.scalars(select(CaseEntry).filter_by(**here)).all()
+    entries = session.scalars(_own(session, CaseEntry, here)).all()
     found = Story(
         case=case,
         lines=(),
-        triages=tuple(session.scalars(select(Triage).filter_by(**here).order_by(Triage.proposed_at))),
-        interviews=tuple(session.scalars(select(Interview).filter_by(**here).order_by(Interview.held_at))),
-        follow_ups=tuple(session.scalars(select(FollowUp).filter_by(**here).order_by(FollowUp.due_at))),
-        closures=tuple(session.scalars(select(Closure).filter_by(**here).order_by(Closure.proposed_at))),
+        triages=tuple(session.scalars(_own(session, Triage, here).order_by(Triage.proposed_at))),
+        interviews=tuple(session.scalars(_own(session, Interview, here).order_by(Interview.held_at))),
+        follow_ups=tuple(session.scalars(_own(session, FollowUp, here).order_by(FollowUp.due_at))),
+        closures=tuple(session.scalars(_own(session, Closure, here).order_by(Closure.proposed_at))),
     )
     lines = sorted([*_told(session, entries), *_lines(session, found)], key=lambda line: (line.at, line.kind))
     return Story(case, tuple(lines), found.triages, found.interviews, found.follow_ups, found.closures)
+
+
+_Part = TypeVar("_Part", CaseEntry, Triage, Interview, FollowUp, Closure)
+
+
+def _own(session: Session, part: type[_Part], here: Mapping[str, uuid.UUID]) -> Select[Any]:
+    """What the scope's schools wrote: of a case that came from another school its past stays there."""
+    return select(part).filter_by(**here).where(access.of_scope(session, part.school_id))
 
 
 def _told(session: Session, entries: Sequence[CaseEntry]) -> Iterator[Line]:

@@ -9,8 +9,7 @@ from fastapi import Response
 from alerts import check_ins
 from alerts.models import CheckIn
 from api.deps import CARING, ActorDep, Body, Door, Id, NowDep, PageDep, SessionDep, View, located
-from screening import access, students
-from screening.errors import NotFound
+from screening import students
 
 door = Door(prefix="/v1/check-ins", tag="check-ins")
 
@@ -46,10 +45,7 @@ def listed(session: SessionDep, by: ActorDep, page: PageDep) -> CheckInsView:
 @door.get("/{check_in_id}", roles=CARING)
 def show(check_in_id: Id, session: SessionDep) -> CheckInView:
     """One of them."""
-    found = session.get(CheckIn, (access.scope_of(session).district_id, check_in_id))
-    if found is None:
-        raise NotFound("There is no such check-in.")
-    return _view(found, None)
+    return _view(check_ins.get(session, check_in_id), None)
 
 
 @door.post("/{check_in_id}/outcome", roles=CARING)

@@ -12,7 +12,6 @@ from alerts import follow_ups
 from alerts.models import FollowUp
 from api.deps import CARING, ActorDep, Body, Door, Id, Moment, NowDep, PageDep, SessionDep, View, Words, located, moment
 from screening import access
-from screening.errors import NotFound
 
 door = Door(prefix="/v1/follow-ups", tag="follow-ups")
 
@@ -65,6 +64,7 @@ def listed(
     wanted = select(FollowUp).where(
         FollowUp.district_id == access.scope_of(session).district_id,
         FollowUp.state.in_(state or follow_ups.WAITING),
+        access.of_scope(session, FollowUp.school_id),
     )
     if due_before is not None:
         wanted = wanted.where(FollowUp.due_at < due_before)
@@ -114,7 +114,4 @@ def leave(
 
 
 def _shown(session: Session, follow_up_id: uuid.UUID) -> FollowUpView:
-    found = session.get(FollowUp, (access.scope_of(session).district_id, follow_up_id))
-    if found is None:
-        raise NotFound("There is no such follow-up.")
-    return FollowUpView.model_validate(found)
+    return FollowUpView.model_validate(follow_ups.get(session, follow_up_id))

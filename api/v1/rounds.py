@@ -326,7 +326,11 @@ def _shown(session: Session, found: Round) -> RoundView:
     rules = rounds.rules_of(session, found.id)
     codes = school_codes(session)
     openings = session.scalars(
-        select(Opening).where(Opening.district_id == found.district_id, Opening.round_id == found.id)
+        select(Opening).where(
+            Opening.district_id == found.district_id,
+            Opening.round_id == found.id,
+            access.of_scope(session, Opening.school_id),
+        )
     )
     return RoundView(
         id=found.id,

@@ -46,7 +46,7 @@ def commit(
         .with_for_update(key_share=True)
         .execution_options(populate_existing=True)
     ).scalar_one_or_none()
-    if found is None:
+    if found is None or not access.reaches(session, found.school_id):
         raise NotFound("There is no such list of students.")
     if found.state != "proposed":
         already = "This list was committed already." if found.state == "committed" else "This list is no proposal."

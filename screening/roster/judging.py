@@ -163,8 +163,13 @@ def _known(session: Session, numbers: Collection[bytes]) -> dict[bytes, list[Kno
             " join identities i on i.district_id = e.district_id and i.student_id = e.student_id"
             " join students s on s.district_id = e.district_id and s.id = e.student_id"
             " where e.district_id = :district and e.until_on is null and e.number_hash = any(cast(:numbers as bytea[]))"
+            f" and {access.within('e.school_id')} and {access.within('s.school_id')}"
         ),
-        {"district": access.scope_of(session).district_id, "numbers": bytea_array(set(numbers))},
+        {
+            "district": access.scope_of(session).district_id,
+            "schools": access.schools_of(session),
+            "numbers": bytea_array(set(numbers)),
+        },
     )
     found: dict[bytes, list[Known]] = {}
     for number, student_id, school_id, name, grade, class_name, sex, counted_id, others in rows:

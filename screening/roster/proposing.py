@@ -79,7 +79,7 @@ def receive(
 def get(session: Session, roster_id: uuid.UUID) -> Roster:
     """The list of that id, if it is within the scope. Raises NotFound."""
     found = session.get(Roster, (access.scope_of(session).district_id, roster_id))
-    if found is None:
+    if found is None or not access.reaches(session, found.school_id):
         raise NotFound("There is no such list of students.")
     return found
 
@@ -255,6 +255,7 @@ def _missing_now(session: Session, roster_id: uuid.UUID) -> list[uuid.UUID]:
             RosterRow.district_id == access.scope_of(session).district_id,
             RosterRow.roster_id == roster_id,
             RosterRow.change != "refused",
+            access.of_scope(session, RosterRow.school_id),
         )
     ).all()
     return _enrolled_besides(
@@ -269,10 +270,14 @@ def _enrolled_besides(
 ) -> list[uuid.UUID]:
     enrolled = session.execute(
         text(
-            "select student_id from enrollments where district_id = :district and school_id = any(:schools)"
-            " and until_on is null order by school_id, grade, class_name, student_id"
+            "select student_id from enrollments where district_id = :district and school_id = any(:listed)"  # noqa: S608 - our own SQL
+            f" and {access.within('school_id')} and until_on is null order by school_id, grade, class_name, student_id"
         ),
-        {"district": access.scope_of(session).district_id, "schools": list(schools)},
+        {
+            "district": access.scope_of(session).district_id,
+            "schools": access.schools_of(session),
+            "listed": list(schools),
+        },
     ).scalars()
     left_out = [student_id for student_id in enrolled if student_id not in named]
     # a child that the list names under another number is not missing

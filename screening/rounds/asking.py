@@ -53,11 +53,17 @@ def reds_of_historical(session: Session, round_id: uuid.UUID, *, by: access.Acto
         raise Refused("The reds of this round are in the queue of alerts.", code="round_not_historical")
     rows = session.execute(
         text(
-            "select * from (select distinct on (student_id) student_id, school_id, tier, reasons, recorded_at"
-            " from results where district_id = :district and round_id = :round order by student_id, revision desc) r"
+            "select * from (select distinct on (student_id) student_id, school_id, tier, reasons, recorded_at"  # noqa: S608 - our own SQL
+            f" from results where district_id = :district and round_id = :round and {access.within('school_id')}"
+            " order by student_id, revision desc) r"
             " where r.tier = :red order by r.school_id, r.student_id"
         ),
-        {"district": access.scope_of(session).district_id, "round": round_id, "red": RED},
+        {
+            "district": access.scope_of(session).district_id,
+            "round": round_id,
+            "red": RED,
+            "schools": access.schools_of(session),
+        },
     ).all()
     audit.record(session, by, "round.reds_read", "round", round_id, count=len(rows))
     return [Red(row.student_id, row.school_id, tuple(row.reasons), row.recorded_at) for row in rows]
