@@ -394,6 +394,20 @@ def test_a_persons_concern_is_a_reason_with_sealed_words(cast: Cast) -> None:
         assert all(b"goodbye" not in words for words in stored.scalars())
 
 
+def test_a_concern_joins_an_alert_that_still_stands_at_the_old_school(cast: Cast) -> None:
+    gone = cast.students.granted_13
+    with cast.database.unit(cast.scope) as session:
+        old = ring(session, gone, ORANGE).id
+        change = "update students set school_id = :school where district_id = :district and id = :id"
+        session.execute(text(change), {"school": cast.school_b.id, "district": cast.district.id, "id": gone.id})
+    with cast.database.unit(cast.scope_b) as session:
+        assert triage.raise_concern(session, gone.id, RED, "She said goodbye.", by=cast.chen, now=MONDAY) == old
+        with pytest.raises(NotFound):
+            triage.alert(session, old)
+    with cast.database.unit(cast.scope_a) as session:
+        assert triage.alert(session, old).concerns == ("She said goodbye.",)
+
+
 def test_a_concern_about_another_schools_student_finds_nobody(cast: Cast) -> None:
     with cast.database.unit(cast.scope_b) as session, pytest.raises(NotFound):
         triage.raise_concern(session, cast.students.granted_13.id, RED, "Seen.", by=cast.chen, now=MONDAY)
