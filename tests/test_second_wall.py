@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import true
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import IntegrityError
 
 import screening
 from screening import access, embedded
@@ -26,7 +27,8 @@ OPENING: Mapping[str, Callable[..., Any]] = {
     "schools_of": lambda session: None,
 }
 """What each of the second wall's questions answers when nobody asks it: every school."""
-Place = tuple[str, int]
+Place = tuple[str, str]
+"""A file under the root, and the function in it."""
 
 
 @pytest.fixture(scope="module")
@@ -129,14 +131,52 @@ def test_every_scope_call_that_is_taken_out_is_noticed(
         with monkeypatch.context() as patched:
             patched.setattr(access, question, _but_at(place, question))
             if not _is_noticed(made, cells):
-                survivors.append(f"{question} {Path(place[0]).relative_to(ROOT)}:{place[1]}")
+                survivors.append(f"{question} {place[0]} {place[1]}")
         made.close()
     unmet = sorted(scope_calls() - by_place.keys())
     noticed = len(by_place) - len(survivors)
     with capsys.disabled():
         print(f"\nscope calls: {len(by_place)} taken out, {noticed} noticed, {len(unmet)} not met")  # noqa: T201
-        print("\n".join([*survivors, *(f"not met: {question} {place}" for question, place in unmet)]))  # noqa: T201
-    assert len(survivors) <= len(by_place) // 4
+        print("\n".join([*survivors, *(f"not met: {question} {' '.join(place)}" for question, place in unmet)]))  # noqa: T201
+    assert set(survivors) <= BEHIND, "say why nobody notices, or give the house what shows it"
+
+
+BEHIND = frozenset(
+    {
+        "of_scope alerts/cases/closing.py _latest_closure",
+        "of_scope alerts/cases/holding.py held_with_alert",
+        "of_scope alerts/plans.py newest",
+        "of_scope alerts/recusals.py _hand_on_alert",
+        "of_scope alerts/referrals.py of_case",
+        "of_scope alerts/referrals.py unconfirmed",
+        "of_scope alerts/triage.py _as_signals",
+        "of_scope alerts/triage.py _concerns",
+        "of_scope screening/approvals.py _one",
+        "reaches alerts/check_ins.py end",
+        "reaches alerts/conferences.py confirm",
+        "reaches alerts/follow_ups.py _held",
+        "reaches alerts/referrals.py _held",
+        "reaches alerts/triage.py _require_answering",
+        "reaches screening/roster/committing.py commit",
+        "schools_of alerts/cases/opening.py _insert",
+        "schools_of alerts/knowing.py ground",
+        "schools_of alerts/knowing.py require_consent",
+        "schools_of alerts/recusals.py _hand_on_case",
+        "schools_of alerts/rescreens.py waiting",
+        "schools_of alerts/routing.py policy_of_student",
+        "schools_of alerts/triage.py _require_answering",
+        "schools_of alerts/tying.py beside",
+        "schools_of alerts/tying.py follow",
+        "schools_of screening/approvals.py standing",
+        "schools_of screening/assignments.py _read_place",
+        "schools_of screening/completion.py by_class",
+        "schools_of screening/consent.py funnel",
+        "schools_of screening/consent.py record_many",
+        "schools_of screening/contradictions.py of",
+    }
+)
+"""Behind these stands another question, or a role that is asked for at the school of the row; or the house has no rows
+that would show it: a child with two rows at two schools, a case that ended, a referral that is overdue."""
 
 
 def _is_noticed(twins: Twins, cells: Iterable[Cell]) -> bool:
@@ -144,7 +184,10 @@ def _is_noticed(twins: Twins, cells: Iterable[Cell]) -> bool:
         whole, fallen = twins.ask(cell)
         if whole != fallen:
             return True
-    twins.work()
+    try:
+        twins.work()
+    except IntegrityError:  # what should not be seen is in the way of what is written
+        return True
     whole_rows, fallen_rows = twins.rows()
     return whole_rows != fallen_rows
 
@@ -155,16 +198,22 @@ def scope_calls() -> set[tuple[str, Place]]:
     for path in ROOT.glob("*/**/*.py"):
         if path.relative_to(ROOT).parts[0] not in ("screening", "alerts", "api"):
             continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in OPENING:
-                found.add((node.func.attr, (str(path), node.lineno)))
+        for function in ast.walk(ast.parse(path.read_text())):
+            if isinstance(function, ast.FunctionDef):
+                place = (str(path.relative_to(ROOT)), function.name)
+                found |= {(question, place) for question in OPENING if _asks(function, question)}
     return found
+
+
+def _asks(function: ast.FunctionDef, question: str) -> bool:
+    called = (node.func for node in ast.walk(function) if isinstance(node, ast.Call))
+    return any(isinstance(name, ast.Attribute) and name.attr == question for name in called)
 
 
 def _met(
     server: embedded.Server, furnished: tuple[House, str], monkeypatch: pytest.MonkeyPatch
 ) -> dict[tuple[str, Place], list[Cell]]:
-    """The requests that come by each scope call; those that only the worker comes by have none."""
+    """The requests that come by each scope call; where the worker comes by, those that sent it a file."""
     met: dict[tuple[str, Place], list[Cell]] = {}
     now: list[Cell] = []
     made = Twins(server, *furnished)
@@ -174,7 +223,7 @@ def _met(
         for cell in made.house.cells(made.apps[0]):
             now[:] = [cell]
             made.ask(cell)
-        now.clear()
+        now[:] = [cell for cell in made.house.cells(made.apps[0]) if cell.files]
         made.work()
     made.close()
     return met
@@ -185,8 +234,7 @@ def _noting(question: str, met: dict[tuple[str, Place], list[Cell]], now: list[C
 
     def noting(*arguments: Any) -> Any:
         cells = met.setdefault((question, _from_where()), [])
-        if now and now[0] not in cells[-1:]:
-            cells.append(now[0])
+        cells += [cell for cell in now if cell not in cells]
         return asked(*arguments)
 
     return noting
@@ -205,4 +253,4 @@ def _from_where() -> Place:
     frame = inspect.currentframe()
     above = frame.f_back.f_back if frame and frame.f_back else None
     assert above is not None
-    return above.f_code.co_filename, above.f_lineno
+    return str(Path(above.f_code.co_filename).relative_to(ROOT)), above.f_code.co_name

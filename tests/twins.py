@@ -28,7 +28,7 @@ from tests.alerts.moving import move
 from tests.asking import TestClient
 from tests.cast import Cast, assemble
 from tests.conftest import MASTER_KEY
-from tests.doors import Caller, answers_csv, app_on, caller, settings, token_for, work
+from tests.doors import NOBODY, Caller, answers_csv, app_on, caller, settings, token_for, work
 from tests.factories import decide, make_staff
 from tests.screening.every_table import NAMED, TENANTS
 from tests.test_doors import BODIES, Things, ask_for, made_things, routes
@@ -126,7 +126,7 @@ class House:
             "{person}": str(self.cast.an.person),
             "{other}": str(self.cast.students.in_school_b.id),
             "{round}": str(things.round),
-            str(uuid.UUID(int=7)): str(self._named_in(path, things)),
+            str(NOBODY): str(self._named_in(path, things)),
         }
         written = json.dumps(body)
         for name, value in names.items():
@@ -242,7 +242,21 @@ def _gone(cast: Cast, client: TestClient, things: Things, *students: Student) ->
     )
     work(cast)
     assert secretary.get(sent.headers["location"]).json()["state"] == "loaded"
-    return [replace(things, **_cared_for(cast, an, student.id)) for student in students]
+    made = [replace(things, **_cared_for(cast, an, student.id)) for student in students]
+    for each in made:
+        _worked_in(an, each)
+    return made
+
+
+def _worked_in(by: Caller, things: Things) -> None:
+    """What stays at the school where it was said: a conference, a plan, a talk, a referral."""
+    for path in ("/v1/cases/{case_id}/conferences", "/v1/cases/{case_id}/interviews"):
+        assert by.post(things.at(path, NOBODY), json=BODIES[path]).status_code == 201
+    plan = "/v1/cases/{case_id}/plan"
+    assert by.ask("PUT", things.at(plan, NOBODY), json=BODIES[plan]).status_code == 200
+    refer = "/v1/cases/{case_id}/referrals"
+    sent = BODIES[refer] | {"destination_id": str(things.destination)}
+    assert by.post(things.at(refer, NOBODY), json=sent).status_code == 201
 
 
 def _cared_for(cast: Cast, by: Caller, student_id: uuid.UUID) -> dict[str, Any]:
