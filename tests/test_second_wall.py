@@ -168,7 +168,7 @@ BEHIND = frozenset(
         "schools_of alerts/tying.py beside",
         "schools_of alerts/tying.py follow",
         "schools_of screening/approvals.py standing",
-        "schools_of screening/assignments.py _read_place",
+        "schools_of screening/assignments/places.py read_place",
         "schools_of screening/completion.py by_class",
         "schools_of screening/consent.py funnel",
         "schools_of screening/consent.py record_many",
