@@ -2,9 +2,13 @@
 
 import json
 import random
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import polars as pl
+import psutil
 import pytest
 
 import bench
@@ -128,3 +132,17 @@ def test_fhir_as_a_command(capsys: pytest.CaptureFixture[str]) -> None:
     said = json.loads(capsys.readouterr().out)
     assert said["failed_checks"] == []
     assert said["figures"][0]["ratio"] > 0
+
+
+def test_one_that_is_told_to_end_leaves_no_database_behind() -> None:
+    command = [sys.executable, "-m", "api.cli", "bench", "--only", "submit", "--quick"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as measuring:
+        assert measuring.stdout is not None
+        while "server_version" not in measuring.stdout.readline():
+            assert measuring.poll() is None
+        servers = [one for one in psutil.Process(measuring.pid).children(recursive=True) if "postgres" in one.name()]
+        assert servers
+        measuring.terminate()
+        _, errors = measuring.communicate(timeout=60)
+    assert not any(server.is_running() for server in servers)
+    assert (measuring.returncode, errors) == (128 + signal.SIGTERM, "")
