@@ -12,7 +12,7 @@ import polars as pl
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from screening import access, coverage, matching, reading, receipts, results, rounds, tiers
+from screening import access, coverage, matching, planner, reading, receipts, results, rounds, tiers
 from screening.beside import beside
 from screening.db import Database, lock, now
 from screening.errors import NotFound, Problem
@@ -98,6 +98,7 @@ def _plan_for(session: Session, rows: int) -> None:
     """Tells the planner that many rows come: its statistics know nothing of tables that were filled just before, and
     a loop over a loop then takes minutes where a hash takes milliseconds."""
     session.execute(text("set local work_mem = '256MB'"))
+    planner.begin_anew(session, coming=rows)
     if rows > MANY_ROWS:
         session.execute(text("set local enable_nestloop = off"))
 

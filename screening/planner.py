@@ -6,6 +6,16 @@ from sqlalchemy.orm import Session
 WORTH_TELLING = 500
 
 
+def begin_anew(session: Session, *, coming: int) -> None:
+    """Before so many rows come, lets go of every plan that this connection made while there were few.
+
+    The hidden ones of the foreign keys are among them: a plan is kept until somebody counts its tables, which may be
+    after the last of the rows, and one made for a handful reads all of them for each.
+    """
+    if coming >= WORTH_TELLING:
+        session.execute(text("discard plans"))
+
+
 def refresh(session: Session, *tables: str, changed: int) -> None:
     """Lets the planner count these tables of ours anew, after `changed` rows went into them at once.
 

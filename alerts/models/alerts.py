@@ -42,7 +42,7 @@ class Alert(Row):
         CheckConstraint("source in ('result', 'safety_answer', 'concern', 'upload')", name="source"),
         CheckConstraint("(student_id is null) = (source = 'upload')", name="student"),
         Index("uq_alerts_open", "district_id", "student_id", unique=True, postgresql_where="closed_at is null"),
-        Index(None, "district_id", "student_id"),
+        Index(None, "student_id"),
         Index(
             "uq_alerts_upload_row",
             "district_id",

@@ -22,7 +22,7 @@ class Case(Row):
             name="state",
         ),
         Index("uq_cases_open", "district_id", "student_id", unique=True, postgresql_where="state <> 'closed'"),
-        Index(None, "district_id", "school_id", "state"),
+        Index(None, "school_id", "state"),
     )
     student_id: Mapped[uuid.UUID]
     school_id: Mapped[uuid.UUID]

@@ -71,7 +71,7 @@ class Assignment(Tenant):
         # not led by the district: before statistics exist the planner would take such an index for a key's check,
         # and read the whole round for each answer
         Index(None, "school_id", "round_id"),
-        Index(None, "district_id", "student_id"),
+        Index(None, "student_id"),
     )
     round_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
     student_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)

@@ -15,7 +15,7 @@ class Student(Row):
     __tablename__ = "students"
     __table_args__ = (
         tenant("schools", "school_id"),
-        Index(None, "district_id", "school_id"),
+        Index(None, "school_id"),
         CheckConstraint("sex in ('f', 'm', 'x')", name="sex"),
     )
     school_id: Mapped[uuid.UUID]

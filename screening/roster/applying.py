@@ -30,6 +30,7 @@ def apply(
         for row, verdict in rows
         if verdict.change in ("changed", "moved") and verdict.known
     ]
+    planner.begin_anew(session, coming=len(rows))
     _admit(session, arriving, on)
     planner.refresh(session, "students", "identities", "enrollments", changed=len(arriving))
     _move(session, [each for each in known if each[2].change == "moved"])
