@@ -25,6 +25,8 @@ APPEND_ONLY = frozenset(
     {"audit_entries", "results", "administrations", "consents", "interviews", "plans", "recusals", "weighings"}
 )
 
+ROWS_PER_FILE = ("stored_files", "uploads")
+
 _TABLES = """
 select c.relname as name, c.relrowsecurity as is_walled, c.relforcerowsecurity as is_forced,
        exists (select from pg_attribute a where a.attrelid = c.oid and a.attname in ('school_id', 'to_school_id'))
@@ -47,6 +49,18 @@ from pg_constraint k join pg_class t on t.oid = k.conrelid join pg_class r on r.
 join pg_attribute own on own.attrelid = t.oid and own.attnum = k.conkey[1]
 join pg_attribute far on far.attrelid = r.oid and far.attnum = k.confkey[1]
 where k.contype = 'f' and t.relnamespace = 'public'::regnamespace
+"""
+_LURES = """
+select t.relname as name, i.relname as what
+from pg_index x join pg_class t on t.oid = x.indrelid join pg_class i on i.oid = x.indexrelid
+join lateral (select array_agg(a.attname::text order by k.o) as names
+              from unnest(x.indkey::int2[]) with ordinality k(n, o)
+              join pg_attribute a on a.attrelid = t.oid and a.attnum = k.n) c on true
+where not x.indisunique and x.indpred is null and t.relnamespace = 'public'::regnamespace
+and c.names[1] = 'district_id' and t.relname <> all (:small)
+and exists (select from pg_constraint f join pg_attribute a on a.attrelid = t.oid and a.attname = c.names[2]
+            where f.contype = 'f' and f.confrelid = t.oid and x.indkey[0] = any (f.confkey)
+            and a.attnum <> all (f.confkey))
 """
 _POLICIES = """
 select t.relname as name, p.polcmd as command, p.polpermissive as is_permissive,
@@ -84,6 +98,10 @@ def broken_rules(connection: Connection) -> list[str]:
         ),
         *_broken_walls(connection, {table.name: table.has_school for table in tables if table.name in tenants}),
         *(f"{row.name}: has the trigger {row.what}" for row in connection.execute(text(_TRIGGERS))),
+        *(
+            f"{row.name}: a check of its key may take {row.what} and read the whole district"
+            for row in connection.execute(text(_LURES), {"small": list(ROWS_PER_FILE)})
+        ),
     ]
 
 
@@ -231,6 +249,10 @@ FORGOTTEN = [
         "create function nothing() returns trigger language plpgsql as 'begin return new; end';"
         " create trigger quiet before insert on results for each row execute function nothing()",
         {"results: has the trigger quiet"},
+    ),
+    (
+        "create index newest on alerts (district_id, raised_at)",
+        {"alerts: a check of its key may take newest and read the whole district"},
     ),
 ]
 
